@@ -1,0 +1,202 @@
+"""One executor for each kind of readiness."""
+
+from __future__ import annotations
+
+import re
+import subprocess
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+from urllib.parse import SplitResult, urlsplit
+
+from caseexec.errors import AlreadyRunning, DeclarationError, Owner, ProcessExitedWithError
+from caseexec.executors.simple import Command
+from caseexec.executors.waiting import Executor
+from caseexec.ports import is_free
+from caseexec.probes import CommandProbe, HTTPProbe, OutputProbe, PidProbe, Probe, TCPProbe, UnixSocketProbe
+from caseexec.probes.http import ANY_2XX
+
+__all__ = [
+    "URL",
+    "CommandExecutor",
+    "HTTPExecutor",
+    "OutputExecutor",
+    "PidExecutor",
+    "TCPExecutor",
+    "UnixSocketExecutor",
+]
+
+__unittest = True  # Its frames are left out of the traceback of a failed class.
+
+
+class URL(str):
+    """A URL: a string that also answers what :func:`urllib.parse.urlsplit` of it does (``hostname``, ``port``...)."""
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.parts, name)
+
+    @property
+    def parts(self) -> SplitResult:
+        """The split URL."""
+        return urlsplit(str(self))
+
+
+class TCPExecutor(Executor):
+    """Ready when the command accepts TCP connections.
+
+    :param host: the address it listens on.
+    :param port: the port it listens on.
+    """
+
+    def __init__(self, command: Command, host: str, port: int, *args: Any, **kwargs: Any) -> None:
+        super().__init__(command, *args, **kwargs)
+        self._host, self._port = host, _checked_port(port)
+
+    def _own_probe(self) -> Probe | None:
+        return TCPProbe(self.host, self.port)
+
+    @property
+    def port(self) -> int:
+        """The port that the command listens on."""
+        assert self._port is not None
+        return self._port
+
+    def _raise_if_lost(self, error: ProcessExitedWithError) -> None:
+        super()._raise_if_lost(error)
+        with suppress(OSError):  # A host that is not this machine's tells nothing.
+            if not is_free(self.host, self.port):
+                lost = AlreadyRunning(self, Owner())
+                lost.facts = error.facts
+                raise lost from error
+
+
+class HTTPExecutor(TCPExecutor):
+    """Ready when the command answers an HTTP request with the right status.
+
+    :param url: the address, ``http`` or ``https``; its path and query string are what is asked for.
+    :param status: a status code, or a regular expression that matches one. By default any 2xx.
+    :param method: the request's method.
+    :param payload: form fields to send.
+    :param headers: the request's headers.
+    :param request_timeout: seconds for one request, within the remaining time; 5 by default.
+    :param path: what is asked for instead of the URL's own path and query.
+    """
+
+    def __init__(
+        self,
+        command: Command,
+        url: str,
+        status: str | int = ANY_2XX,
+        method: str = "HEAD",
+        payload: Mapping[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
+        request_timeout: float | None = None,
+        *,
+        path: str | None = None,
+        **kwargs: Any,
+    ) -> None:
+        parts = urlsplit(url)
+        if parts.scheme not in ("http", "https") or not parts.hostname:
+            raise DeclarationError("url", f"{url!r} is no http:// or https:// URL with a host")
+        if request_timeout is not None and request_timeout < 0:
+            raise DeclarationError("request_timeout", f"{request_timeout} is negative")
+        self._url = URL(url)
+        self._http = HTTPProbe(
+            url if path is None else f"{parts.scheme}://{parts.netloc}{path}",
+            status, method, payload, headers, request_timeout or None,
+        )  # fmt: skip
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        super().__init__(command, parts.hostname, port, **kwargs)
+
+    @property
+    def url(self) -> URL:
+        """The URL that was given."""
+        return self._url
+
+    def _own_probe(self) -> Probe | None:
+        return self._http
+
+
+class OutputExecutor(Executor):
+    """Ready when the command has written something that matches; it may be in mid-line, and split over writes.
+
+    :param banner: a regular expression; ``^`` and ``$`` are the ends of a line.
+    """
+
+    def __init__(self, command: Command, banner: str | re.Pattern[str], *args: Any, **kwargs: Any) -> None:
+        super().__init__(command, *args, **kwargs)
+        if subprocess.PIPE not in (self._stdout, self._stderr):
+            raise DeclarationError(
+                "stdout", "nothing is captured, so no banner can be found: set it to subprocess.PIPE"
+            )
+        try:
+            self._banner = OutputProbe(banner)
+        except re.error as error:
+            raise DeclarationError("banner", f"{banner!r} is no regular expression: {error}") from error
+
+    def _own_probe(self) -> Probe | None:
+        return self._banner
+
+
+class UnixSocketExecutor(Executor):
+    """Ready when the command accepts connections on a Unix stream socket.
+
+    :param socket_name: the socket's path.
+    """
+
+    def __init__(self, command: Command, socket_name: str, *args: Any, **kwargs: Any) -> None:
+        super().__init__(command, *args, **kwargs)
+        if not socket_name:
+            raise DeclarationError("socket_name", "it is empty: name the path of the Unix socket")
+        self.socket = socket_name
+
+    @property
+    def address(self) -> str:
+        """The socket's path."""
+        return self.socket
+
+    @property
+    def url(self) -> str:
+        """``unix://path``."""
+        return f"unix://{self.socket}"
+
+    def _own_probe(self) -> Probe | None:
+        return UnixSocketProbe(self.socket)
+
+
+class PidExecutor(Executor):
+    """Ready when the command has written its pid file.
+
+    :param filename: the file's path.
+    """
+
+    def __init__(self, command: Command, filename: str, *args: Any, **kwargs: Any) -> None:
+        super().__init__(command, *args, **kwargs)
+        if not filename:
+            raise DeclarationError("filename", "it is empty: name the path of the pid file")
+        self.filename = filename
+
+    def _own_probe(self) -> Probe | None:
+        return PidProbe(self.filename)
+
+
+class CommandExecutor(Executor):
+    """Ready when a check command (``pg_isready -p 5433``) ends with status 0.
+
+    :param check: the command; a string is run by a shell if the executor's own command is.
+    """
+
+    def __init__(self, command: Command, check: Command, *args: Any, **kwargs: Any) -> None:
+        super().__init__(command, *args, **kwargs)
+        if not check:
+            raise DeclarationError("check", "it is empty: name the command that succeeds when the service is ready")
+        self._check = CommandProbe(check, shell=self._shell and isinstance(check, str))
+
+    def _own_probe(self) -> Probe | None:
+        return self._check
+
+
+def _checked_port(port: int) -> int:
+    if not isinstance(port, int) or not 0 < port < 65536:
+        raise DeclarationError("port", f"{port!r} is no port: it must be a number from 1 to 65535")
+    return port

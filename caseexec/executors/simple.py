@@ -1,0 +1,471 @@
+"""The executor that starts and stops a command, and asks nothing of it."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import warnings
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import replace
+from types import TracebackType
+from typing import IO, Any, Self
+
+from caseexec import registry
+from caseexec.deadline import LONGEST, Deadline
+from caseexec.errors import (
+    CommandNotFound,
+    DeclarationError,
+    Facts,
+    ForcedKillWarning,
+    LeakedProcessWarning,
+    ProcessFinishedWithError,
+    TimeoutExpired,
+    UnsupportedPlatform,
+    exit_text,
+    shorten,
+)
+from caseexec.group import Ending, ProcessGroup
+from caseexec.output import TAIL_BYTES, TAIL_LINES, OutputLog
+from caseexec.processes import MARK
+
+__all__ = ["START_TIMEOUT", "STOP_TIMEOUT", "Command", "SimpleExecutor", "split"]
+
+__unittest = True  # Its frames are left out of the traceback of a failed class.
+
+START_TIMEOUT = 30.0
+STOP_TIMEOUT = 10.0
+# A start that failed is not worth the whole stop timeout: what is asked to end gets this many seconds.
+_ABORT_GRACE = 1.0
+
+Command = str | Sequence[str]
+
+
+class SimpleExecutor:
+    """Runs a command; ready as soon as it is started.
+
+    The command leads a process group (and session) of its own and dies with all its children, also when a shell runs
+    it. Use it as a context manager, or call :meth:`start` and :meth:`stop`; one that is forgotten is ended when it is
+    deleted, and at exit at the latest. In a forked child, which inherits the object, no method touches the command.
+
+    :param command: a string, split as a shell would; or a sequence, taken as it is.
+    :param cwd: the directory to run it in.
+    :param shell: let ``/bin/sh`` run the string.
+    :param timeout: seconds for the start, ``None`` for no limit.
+    :param sleep: the longest pause between two checks in seconds; they are made as often as is sensible.
+    :param stop_signal: asks the command to end.
+    :param kill_signal: ends it when it did not; SIGKILL by default.
+    :param expected_returncode: the exit status that is right when it was stopped, beside 0. By default the stop signal
+        (``-15``, or ``143`` from a shell).
+    :param envvars: environment variables on top of the present ones.
+    :param stdin: as for :class:`subprocess.Popen`, by default a pipe that stays open.
+    :param stdout: ``PIPE`` captures into a file (:meth:`output`, :meth:`tail`), so nothing blocks when nobody reads;
+        everything else is as for :class:`subprocess.Popen`.
+    :param stderr: likewise; by default it goes where stdout goes.
+    :param popen_kwargs: further arguments for :class:`subprocess.Popen`.
+    :param stop_timeout: seconds for the stop; after that the command is killed, with a :class:`ForcedKillWarning`.
+    :param stop_command: run first when the command is stopped (``docker rm -f name``). It is given the time of the
+        stop; then what is left gets the stop signal. Any exit status of the command is right then.
+    :param name: what errors call it.
+    :raises DeclarationError: an argument that cannot be right.
+    """
+
+    def __init__(
+        self,
+        command: Command,
+        cwd: str | os.PathLike[str] | None = None,
+        shell: bool = False,
+        timeout: float | None = START_TIMEOUT,
+        sleep: float = LONGEST,
+        stop_signal: int = signal.SIGTERM,
+        kill_signal: int | None = None,
+        expected_returncode: int | None = None,
+        envvars: Mapping[str, str] | None = None,
+        stdin: int | IO[Any] | None = subprocess.PIPE,
+        stdout: int | IO[Any] | None = subprocess.PIPE,
+        stderr: int | IO[Any] | None = subprocess.STDOUT,
+        popen_kwargs: Mapping[str, Any] | None = None,
+        *,
+        stop_timeout: float | None = STOP_TIMEOUT,
+        stop_command: Command | None = None,
+        name: str = "",
+    ) -> None:
+        self._owned: registry.OwnedGroup | None = None
+        if isinstance(command, str):
+            self.command = command
+            # A shell takes what shlex may not: a here-document with an apostrophe.
+            self.command_parts: Sequence[str] = [command] if shell else split(command)
+        else:
+            self.command = shlex.join(command)
+            self.command_parts = command
+        if not self.command.strip():
+            raise DeclarationError("command", "it is empty: name the program to run and its arguments")
+        self.name = name
+        self._cwd = cwd
+        self._shell = shell
+        self._timeout = timeout
+        self._sleep = sleep
+        self._expected_returncode = expected_returncode
+        self._envvars = dict(envvars or {})
+        self._stdin, self._stdout, self._stderr = stdin, stdout, stderr
+        self._popen_kwargs = dict(popen_kwargs or {})
+        self._plan = registry.StopPlan(
+            stop_signal=stop_signal,
+            kill_signal=kill_signal or registry.StopPlan.kill_signal,
+            timeout=stop_timeout,
+            command=split(stop_command) if isinstance(stop_command, str) and not shell else stop_command,
+            shell=isinstance(stop_command, str) and shell,
+            cwd=cwd,
+        )
+        self._deadline: Deadline | None = None
+        self._refusal = ""
+        self._returncode: int | None = None
+        self._last_log: OutputLog | None = None
+        self._declared = False
+        self._host = "127.0.0.1"
+        self._port: int | None = None
+        self._tmp: str | None = None
+
+    def belongs_to_service(self, host: str, port: int | None, tmp: str) -> None:
+        """Note what the declaration knows that this executor was made of."""
+        self._declared = True
+        self._host, self._port, self._tmp = host, port, tmp
+
+    # -- what it knows -------------------------------------------------------------------------------------------------
+
+    @property
+    def process(self) -> subprocess.Popen[Any] | None:
+        """The leader; ``None`` when it is not started."""
+        return self._owned.group.process if self._owned else None
+
+    @property
+    def pid(self) -> int | None:
+        """The leader's process id, which is its group's too; ``None`` when it is not started."""
+        return self.process.pid if self.process else None
+
+    @property
+    def host(self) -> str:
+        """The address that the command listens on."""
+        return self._host
+
+    @property
+    def port(self) -> int | None:
+        """The port that the command listens on; ``None`` when it has none."""
+        return self._port
+
+    @property
+    def address(self) -> str:
+        """``host:port``, an IPv6 host in brackets; empty without a port."""
+        if self._port is None:
+            return ""
+        return f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
+
+    @property
+    def url(self) -> str:
+        """``tcp://host:port``; empty without a port."""
+        return f"tcp://{self.address}" if self.address else ""
+
+    @property
+    def tmp(self) -> str | None:
+        """The directory that ``{tmp}`` stands for; ``None`` for an executor that no service made."""
+        return self._tmp
+
+    @property
+    def envvars(self) -> dict[str, str]:
+        """The environment of the command: the present one, the given variables, and the mark once it is started."""
+        mark = {MARK: self._owned.group.mark} if self._owned else {}
+        return {**os.environ, **self._envvars, **mark}
+
+    @property
+    def logs(self) -> Sequence[OutputLog]:
+        """The captured streams: stdout, and stderr where it is captured apart."""
+        return self._owned.logs if self._owned else []
+
+    @property
+    def log_path(self) -> str | None:
+        """The file with the captured output; it is removed when the command was stopped without an error."""
+        log = self.logs[0] if self.logs else self._last_log
+        return log.path if log else None
+
+    @property
+    def deadline(self) -> Deadline:
+        """Until when the start, or the wait that is under way, has to succeed."""
+        return self._deadline or Deadline(self._timeout)
+
+    @property
+    def listener(self) -> str:
+        """Whose listener counts as ready: ``"ours"``, or ``"any"``."""
+        return "any"
+
+    def output(self) -> IO[Any] | None:
+        """The command's stdout as a text stream, from its beginning; ``None`` when it is not started or captured.
+
+        Like a pipe's, its ``read()`` waits for the end of the command. :meth:`tail` does not.
+        """
+        return self._stream(0) if self._stdout == subprocess.PIPE else None
+
+    def err_output(self) -> IO[Any] | None:
+        """The command's stderr, as :meth:`output`; ``None`` also when it goes where stdout goes."""
+        return self._stream(-1) if self._stderr == subprocess.PIPE else None
+
+    def _stream(self, index: int) -> IO[Any] | None:
+        if self._owned is None or not self.logs:
+            return None
+        group = self._owned.group
+        return self.logs[index].reader(lambda: group.poll() is None, group.pause)
+
+    def tail(self, lines: int = TAIL_LINES, limit: int = TAIL_BYTES) -> str:
+        """The last lines that the command wrote, at most *limit* bytes of each stream; also after it has ended."""
+        logs = self.logs or ([self._last_log] if self._last_log else [])
+        return "\n".join(log.tail(lines, limit) for log in logs)
+
+    def running(self) -> bool:
+        """Whether the command, or what it left running in the background, is alive."""
+        if self._owned is None:
+            return False
+        group = self._owned.group
+        return group.ours and (group.process is not None) and (group.poll() is None or bool(group.living()))
+
+    @property
+    def who(self) -> str:
+        """What errors call it: its name, else its kind and command."""
+        return self.name or f"{type(self).__name__}({shorten(self.command)!r})"
+
+    def living(self) -> list[int]:
+        """The processes of the command that are alive, its descendants in the background among them."""
+        return self._owned.group.living() if self._owned is not None and self._owned.group.ours else []
+
+    def facts(self) -> Facts:
+        """What is known now, for errors."""
+        return Facts(
+            who=self.who,
+            declared=self._declared,
+            command=self.command,
+            awaiting=self._awaiting(),
+            waited=self._deadline.elapsed() if self._deadline else None,
+            refusal=self._refusal,
+            pid=self.pid,
+            returncode=self._owned.group.poll() if self._owned else self._returncode,
+            log_path=self.log_path,
+            output=self.tail(),
+        )
+
+    def _awaiting(self) -> str:
+        return ""
+
+    # -- start ---------------------------------------------------------------------------------------------------------
+
+    def start(self) -> Self:
+        """Start the command; does nothing when it is running.
+
+        :raises CommandNotFound: the program or the directory does not exist.
+        :raises UnsupportedPlatform: on Windows.
+        """
+        if self.running():
+            return self
+        if self._owned is not None:  # It has ended by itself; nothing of it may remain.
+            self.kill()
+        if os.name != "posix":
+            raise UnsupportedPlatform(self)
+        self._refusal, self._returncode = "", None
+        self._set_timeout()
+        try:
+            self._spawn()
+        except OSError as error:
+            self._abort(keep_logs=False)
+            raise self._not_startable(error) from error
+        except BaseException:
+            self._abort()
+            raise
+        return self
+
+    def _spawn(self) -> None:
+        run = registry.current_run()
+        group = ProcessGroup(run.new_mark())
+        logs: list[OutputLog] = []
+        # Entered in the books first: from here on an interrupt at any point leaves nothing behind.
+        self._owned = registry.OwnedGroup(run, group, self._plan, logs)
+        run.groups.add(self._owned)
+        self._owned.plan = replace(self._plan, environment=self.envvars)
+        streams = {"stdin": self._stdin, "stdout": self._stdout, "stderr": self._stderr}
+        for stream in ("stdout", "stderr"):
+            if streams[stream] == subprocess.PIPE:
+                logs.append(OutputLog(self.name or _program(self.command_parts)))
+                streams[stream] = logs[-1].writer
+        settings = {"shell": self._shell, "cwd": self._cwd, "env": self.envvars}
+        command = self.command if self._shell else self.command_parts
+        group.spawn(command, **{"text": True, **self._popen_kwargs, **streams, **settings})
+        for log in logs:
+            log.close_writer()
+
+    def _not_startable(self, error: OSError) -> Exception:
+        program = str(self.command_parts[0])
+        if self._cwd is not None and not os.path.isdir(self._cwd):
+            return CommandNotFound(self, f"the directory {os.fspath(self._cwd)!r} does not exist")
+        if isinstance(error, FileNotFoundError):
+            searched = [] if os.sep in program else self.envvars.get("PATH", os.defpath).split(os.pathsep)
+            return CommandNotFound(self, f"there is no program {program!r}", searched)
+        if isinstance(error, PermissionError):
+            found = shutil.which(program, os.F_OK) or program
+            return CommandNotFound(self, f"the program {found!r} is not executable")
+        return error
+
+    def _set_timeout(self) -> None:
+        self._deadline = Deadline(self._timeout)
+
+    def check_timeout(self) -> bool:
+        """Whether there is time left of the start (or of the stop), for loops of one's own."""
+        return self._deadline is None or not self._deadline.expired()
+
+    def wait_for(self, wait_for: Callable[[], bool]) -> Self:
+        """Wait until a function returns true; it shares the timeout of the start.
+
+        :raises TimeoutExpired: it did not in time; the command was ended.
+        """
+        for _ in self.deadline.turns(self._pause, longest=self._sleep):
+            if wait_for():
+                return self
+        error = TimeoutExpired(self, self._timeout)
+        self._abort()
+        raise error
+
+    def _pause(self, seconds: float) -> None:
+        if self._owned is not None:
+            self._owned.group.pause(seconds)
+
+    def _abort(self, keep_logs: bool = True) -> None:
+        """End a start that failed; the log stays, as the error names it."""
+        if self._owned is not None:
+            timeout = self._plan.timeout if self._plan.command else _ABORT_GRACE
+            try:
+                self._finished(self._owned.stop(timeout=timeout))
+            finally:
+                self._forget(keep_logs)
+
+    # -- stop ----------------------------------------------------------------------------------------------------------
+
+    def stop(self, stop_signal: int | None = None, expected_returncode: int | None = None) -> Self:
+        """Stop the command and all that descends from it; does nothing when it is not started.
+
+        The stop command runs, the group gets the stop signal, and after the stop timeout what is left is killed with a
+        :class:`ForcedKillWarning`. When this returns, nothing of it is alive.
+
+        :param stop_signal: instead of the executor's own.
+        :param expected_returncode: instead of the executor's own.
+        :raises ProcessFinishedWithError: its exit status is neither 0 nor what a stop leads to.
+        """
+        if self._owned is None:
+            return self
+        number = stop_signal or self._plan.stop_signal
+        self._set_timeout()
+        ending = self._owned.stop(number)
+        self._finished(ending)
+        if not ending.killed and not self._is_right(ending.returncode, number, expected_returncode):
+            error = ProcessFinishedWithError(self, ending.returncode or 0)
+            self._forget(keep_logs=True)
+            raise error
+        # Only when all is done: a warning may be an error (-W error).
+        late = (
+            [ForcedKillWarning(self.facts(), ending.killed, number, self._plan.timeout or 0)] if ending.killed else []
+        )
+        self._forget()
+        for warning in late:
+            warnings.warn(warning, stacklevel=2)
+        self._warn_of(ending.survivors, "not even SIGKILL ended them")
+        return self
+
+    def _warn_of(self, pids: Sequence[int], why: str) -> None:
+        if pids:
+            warnings.warn(LeakedProcessWarning(self.who, self.command, pids, why), stacklevel=3)
+
+    def _is_right(self, returncode: int | None, stop_signal: int, expected: int | None) -> bool:
+        expected = self._expected_returncode if expected is None else expected
+        if expected is not None:
+            return returncode in (None, 0, expected)
+        return returncode in (None, 0, -stop_signal, 128 + stop_signal) or self._plan.command is not None
+
+    def kill(self, wait: bool = True, sig: int | None = None) -> Self:
+        """Kill the command and all that descends from it; does nothing when it is not started.
+
+        :param wait: wait until it is gone; otherwise only send the signal.
+        :param sig: instead of the executor's kill signal; SIGKILL follows if it did not do.
+        """
+        if self._owned is None:
+            return self
+        number = sig or self._plan.kill_signal
+        if not wait:
+            self._owned.group.send(number)
+            return self
+        self._finished(self._owned.group.kill(number))
+        self._forget()
+        return self
+
+    def _finished(self, ending: Ending) -> None:
+        self._returncode = ending.returncode
+
+    def _forget(self, keep_logs: bool = False) -> None:
+        if self._owned is not None:
+            self._last_log = self._owned.logs[0] if self._owned.logs else None
+            self._owned.forget(keep_logs)
+            self._owned = None
+        self._deadline = None
+
+    @contextmanager
+    def stopped(self) -> Iterator[Self]:
+        """Stop the command for the time of a ``with`` block and start it again, also when the block raises.
+
+        Does nothing when it is not started.
+        """
+        if self._owned is None:
+            yield self
+            return
+        self.stop()
+        try:
+            yield self
+        finally:
+            self.start()
+
+    def __enter__(self) -> Self:
+        return self.start()
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    def __del__(self) -> None:
+        owned = getattr(self, "_owned", None)
+        if owned is None or not owned.group.ours or sys.is_finalizing():
+            return
+        living = owned.group.living()
+        self.kill()
+        self._warn_of(living, "the executor was deleted while it ran; use it as a context manager, or call stop()")
+
+    def __repr__(self) -> str:
+        name = f" {self.name}" if self.name else ""
+        return f"<{type(self).__name__}{name} {shorten(self.command)!r}: {self._state()}>"
+
+    def _state(self) -> str:
+        if self._owned is not None:
+            code = self._owned.group.poll()
+            return f"running, pid {self.pid}" if code is None else exit_text(code)
+        return "not started" if self._returncode is None else exit_text(self._returncode)
+
+
+def split(command: str) -> list[str]:
+    """Split a command as a shell would.
+
+    :raises DeclarationError: its quotes do not match.
+    """
+    try:
+        return shlex.split(command)
+    except ValueError as error:
+        raise DeclarationError("command", f"{command!r} cannot be split into arguments: {error}") from error
+
+
+def _program(parts: Sequence[str]) -> str:
+    return os.path.basename(str(parts[0])) if parts else "service"

@@ -1,0 +1,147 @@
+"""The base of the executors that wait until a probe says that the command is ready."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from typing import Any, Self
+
+from caseexec import registry
+from caseexec.errors import AlreadyRunning, DeclarationError, Owner, ProcessExitedWithError
+from caseexec.executors.simple import Command, SimpleExecutor, split
+from caseexec.ports import Listener
+from caseexec.probes import Claim, NotReady, Probe, all_of, as_probe
+
+__all__ = ["Executor"]
+
+__unittest = True  # Its frames are left out of the traceback of a failed class.
+
+
+class Executor(SimpleExecutor):
+    """Base of the executors that wait until a probe says that the command is ready.
+
+    Subclasses of one's own may override :meth:`pre_start_check` and :meth:`after_start_check` instead.
+
+    :param probe: a further probe or function; all must hold.
+    :param listener: ``"ours"``: a stranger on our port is an error; ``"any"``: everybody may answer (socket activation,
+        a port that is passed on).
+    """
+
+    def __init__(
+        self,
+        command: Command,
+        *args: Any,
+        probe: Probe | Callable[[Any], object] | None = None,
+        listener: str = "ours",
+        **kwargs: Any,
+    ) -> None:
+        super().__init__(command, *args, **kwargs)
+        if listener not in ("ours", "any"):
+            raise DeclarationError("listener", f'{listener!r} is neither "ours" nor "any"')
+        self._further = as_probe(probe) if probe is not None else None
+        self._listener = listener
+        self.occupant: Owner | None = None
+
+    @property
+    def listener(self) -> str:
+        """Whose listener counts as ready: ``"ours"``, or ``"any"``."""
+        return self._listener
+
+    @property
+    def place(self) -> str:
+        """What only one process can have, in words: a port, a socket, a pid file; empty when it needs none."""
+        probe = self._own_probe()
+        return probe.place if isinstance(probe, Claim) else ""
+
+    def _own_probe(self) -> Probe | None:
+        """The probe of this kind of executor."""
+        return None
+
+    def _probe(self) -> Probe:
+        probes = [probe for probe in (self._own_probe(), self._further) if probe is not None]
+        if not probes:
+            raise NotImplementedError(f"{type(self).__name__} needs a probe, or an after_start_check() of its own")
+        return all_of(*probes) if len(probes) > 1 else probes[0]
+
+    def _awaiting(self) -> str:
+        with suppress(NotImplementedError):
+            return str(self._probe())
+        return ""
+
+    def pre_start_check(self) -> bool:
+        """Whether somebody else already has what the command needs."""
+        probe = self._own_probe()
+        if probe is None and self._further is None:
+            raise NotImplementedError(f"{type(self).__name__} needs a probe, or a pre_start_check() of its own")
+        self.occupant = probe.occupant() if isinstance(probe, Claim) else None
+        return self.occupant is not None
+
+    def after_start_check(self) -> bool:
+        """Whether the service is ready now."""
+        try:
+            self._probe().check(self)
+        except NotReady as error:
+            self._refusal = str(error)
+            return False
+        return True
+
+    def check_subprocess(self) -> bool:
+        """Make sure that the command has not failed, then ask :meth:`after_start_check`.
+
+        A command that ended with status 0 may have gone to the background, or have started something elsewhere.
+
+        :raises ProcessExitedWithError: it ended with another status, or by a signal.
+        """
+        code = self._owned.group.poll() if self._owned else None
+        if code:
+            error = ProcessExitedWithError(self, code)
+            self._abort()
+            raise error
+        return self.after_start_check()
+
+    def start(self) -> Self:
+        """Start the command and wait until it is ready.
+
+        :raises AlreadyRunning: somebody else has its port, socket or pid file; or it is started already.
+        :raises ProcessExitedWithError: it ended with an error before it was ready.
+        :raises TimeoutExpired: it was not ready in time.
+        :raises CommandNotFound: the program or the directory does not exist.
+        """
+        self._deadline, self._refusal = None, ""
+        if self.pre_start_check():
+            raise AlreadyRunning(self)
+        try:
+            super().start()
+            self.wait_for(self.check_subprocess)
+        except ProcessExitedWithError as error:
+            self._raise_if_lost(error)
+            raise
+        except BaseException:
+            self._abort()
+            raise
+        return self
+
+    def _raise_if_lost(self, error: ProcessExitedWithError) -> None:
+        """When a command ended because somebody else was faster, say so."""
+        if self.pre_start_check():
+            lost = AlreadyRunning(self)
+            lost.facts = error.facts
+            raise lost from error
+
+    # -- what probes ask -----------------------------------------------------------------------------------------------
+
+    def stranger(self, listeners: Sequence[Listener]) -> Owner | None:
+        """Who of these listeners is certainly somebody else's."""
+        return self._owned.group.stranger(listeners) if self._owned else None
+
+    def is_stranger(self, pid: int) -> bool:
+        """Whether a process is certainly somebody else's."""
+        group = self._owned.group if self._owned else None
+        return group is not None and pid not in group.living() and group.is_stranger(pid)
+
+    def run(self, command: Command, shell: bool) -> tuple[int | None, str]:
+        """Run a check command in the command's environment and directory, within the remaining time."""
+        plan = replace(self._plan, shell=shell, environment=self.envvars)
+        return registry.run_command(split(command) if isinstance(command, str) and not shell else command,
+                                    plan, self.deadline)  # fmt: skip

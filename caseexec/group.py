@@ -1,0 +1,302 @@
+"""A process group: one command in a session of its own, and everything that descends from it.
+
+The leader is not reaped before its group is gone: as long as it is there, alive or as a zombie, the kernel gives its
+number to nobody else, so a signal to the group cannot reach a stranger.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import select
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from caseexec import processes
+from caseexec.deadline import Deadline
+from caseexec.errors import Owner
+from caseexec.ports import Listener
+
+__all__ = ["Ending", "ProcessGroup"]
+
+# How long to wait for what SIGKILL has to do; only a process stuck in the kernel needs more.
+_KILL_PATIENCE = 5.0
+
+
+class _Watch(Protocol):
+    def fileno(self) -> int: ...
+    def close(self) -> None: ...
+
+
+@dataclass(frozen=True)
+class Ending:
+    """How a group ended.
+
+    :ivar returncode: the leader's, as in :mod:`subprocess`; ``None`` when it could not be ended.
+    :ivar killed: the pids that had to be killed after their time was over.
+    :ivar survivors: the pids that even that did not end.
+    """
+
+    returncode: int | None = None
+    killed: tuple[int, ...] = ()
+    survivors: tuple[int, ...] = ()
+
+
+class ProcessGroup:
+    """A command and its descendants: spawn once, signal, wait, end.
+
+    Only the process that made it acts on it: in a forked child every method that would signal does nothing.
+
+    :param mark: the value of :data:`caseexec.processes.MARK` in the environment that :meth:`spawn` is given.
+    :ivar process: the leader, once spawned.
+    """
+
+    def __init__(self, mark: str) -> None:
+        self.mark = mark
+        self.process: subprocess.Popen[Any] | None = None
+        self._owner = os.getpid()
+        self._table = processes.table()
+        self._moment = self._table.moment()
+        self._leader: processes.Identity | None = None
+        self._exit: _Watch | None = None
+        self._descendants: set[processes.Identity] = set()
+        self._others: set[processes.Identity] = set()
+
+    def spawn(self, command: str | Sequence[str], **popen: Any) -> None:
+        """Start the command as leader of a new session. If this is interrupted, :meth:`kill` finds it by its mark.
+
+        :raises OSError: as :class:`subprocess.Popen`.
+        """
+        self.process = subprocess.Popen(command, **{**popen, "start_new_session": True})
+        self._exit = _watch_exit(self.process.pid)
+        status = self._table.status(self.process.pid)
+        self._leader = status.identity if status else None
+
+    # -- the leader ----------------------------------------------------------------------------------------------------
+
+    @property
+    def ours(self) -> bool:
+        """Whether this process made the group, rather than to have inherited it by a fork."""
+        return self._owner == os.getpid()
+
+    @property
+    def pid(self) -> int:
+        """The leader's process id, which is the group's too; 0 before :meth:`spawn`."""
+        return self.process.pid if self.process else 0
+
+    def poll(self) -> int | None:
+        """The leader's return code, ``None`` while it runs. Does not reap it."""
+        if self.process is None:
+            return None
+        if self.process.returncode is not None or not self.ours:
+            return self.process.returncode
+        if not hasattr(os, "waitid"):  # macOS before Python 3.13: to learn the status is to reap.
+            return self.process.poll()
+        try:
+            ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
+        except ChildProcessError:  # Somebody else in this program has reaped it.
+            return self.process.poll()
+        if ended is None:
+            return None
+        return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+
+    @property
+    def held(self) -> bool:
+        """Whether the leader is unreaped: alive, or a zombie that keeps the group's number from being reused."""
+        self.poll()
+        return self.ours and self.process is not None and self.process.returncode is None
+
+    def pause(self, seconds: float) -> None:
+        """Sleep; the end of the leader wakes the sleeper."""
+        if self._exit is None or self.poll() is not None:
+            time.sleep(seconds)
+        else:
+            _wait_readable(self._exit, seconds)
+
+    # -- the members ---------------------------------------------------------------------------------------------------
+
+    def living(self) -> list[int]:
+        """Every process of the group that has not ended: the members, who descends from them, who carries the mark.
+
+        Only processes that appeared since the group was made are looked at, so the cost does not grow with the number
+        of others on the machine.
+        """
+        return [status.identity.pid for status in self._living()]
+
+    def _living(self) -> list[processes.Status]:
+        held = self.held
+        candidates = {*self._table.since(self._moment), *(known.pid for known in self._descendants)}
+        found: dict[int, processes.Status] = {}
+        for pid in sorted(candidates):
+            self._add(found, pid, held)
+        for pid in list(found):
+            for child in processes.tree(self._table, pid):
+                self._add(found, child, held, descends=True)
+        return list(found.values())
+
+    def _add(self, found: dict[int, processes.Status], pid: int, held: bool, descends: bool = False) -> None:
+        status = None if pid in found else self._table.status(pid)
+        if status is None or status.zombie:
+            return
+        # A group's number proves something only while the leader keeps it from being reused.
+        if descends or (held and status.group == self.pid) or self._is_marked(status.identity):
+            self._descendants.add(status.identity)
+            found[pid] = status
+
+    def _is_marked(self, identity: processes.Identity) -> bool:
+        if identity in self._descendants:
+            return True
+        if identity in self._others:
+            return False
+        marked = self._table.mark(identity.pid) == self.mark
+        if not marked:
+            self._others.add(identity)
+        return marked
+
+    def stranger(self, listeners: Iterable[Listener]) -> Owner | None:
+        """Who of the listeners is not this service: born before its command, or with another mark.
+
+        A listener that is neither ours nor certainly a stranger (a container's proxy, one that can't be seen) passes.
+        """
+        for listener in listeners:
+            if self._holds(listener, [self.pid]) or self._holds(listener, processes.tree(self._table, self.pid)):
+                continue
+            if self._holds(listener, self.living()):
+                continue
+            for pid in processes.holders(self._table, listener.inode, listener.pid):
+                if self.is_stranger(pid):
+                    return processes.describe(pid)
+        return None
+
+    def _holds(self, listener: Listener, pids: Iterable[int]) -> bool:
+        if listener.pid is not None:
+            return listener.pid in pids
+        return listener.inode is not None and any(self._table.holds_socket(pid, listener.inode) for pid in pids)
+
+    def is_stranger(self, pid: int) -> bool:
+        """Whether a process that is not among :meth:`living` is certainly somebody else's."""
+        status = self._table.status(pid)
+        if status is None or self._leader is None:
+            return False
+        mark = self._table.mark(pid)
+        return status.identity.born < self._leader.born or (mark is not None and mark != self.mark)
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def signal(self, number: int) -> None:
+        """Signal the whole group, unless its leader is reaped and its number may be somebody else's."""
+        if not self.held:
+            return
+        try:
+            os.killpg(self.pid, number)
+        except ProcessLookupError:
+            pass
+        except PermissionError:  # macOS says so of a group in which only zombies are left.
+            if any(status.group == self.pid for status in self._living()):
+                raise
+
+    def end(self, stop_signal: int, kill_signal: int, deadline: Deadline) -> Ending:
+        """Ask everybody to end, wait until *deadline*, kill who is left, prove that nobody is, and reap the leader.
+
+        An interrupt while it waits cuts the politeness short: everybody is killed, then it goes on.
+        """
+        try:
+            if self.ours and self.process is not None:
+                self._ask(stop_signal, deadline)
+        except BaseException:
+            self.kill(kill_signal)
+            raise
+        late = self.living() if self.ours else []
+        ending = self.kill(kill_signal)
+        return Ending(ending.returncode, tuple(late), ending.survivors)
+
+    def _ask(self, number: int, deadline: Deadline) -> None:
+        self._living()  # Before the signal: who left the group is still connected to the leader now.
+        self.signal(number)
+        self.signal(signal.SIGCONT)  # One that is paused (SIGSTOP) would not hear.
+        for _ in deadline.turns(self.pause):
+            if self.poll() is not None:
+                break
+        # Escapees are asked when their parents are gone, as many servers (PostgreSQL) end their children themselves.
+        asked: set[processes.Identity] = set()
+        for _ in deadline.turns():
+            living = self._living()
+            if not living:
+                return
+            pids = {status.identity.pid for status in living}
+            for status in living:
+                in_group = self.held and status.group == self.pid
+                if not in_group and status.parent not in pids and status.identity not in asked:
+                    asked.add(status.identity)
+                    self._table.send(status.identity, number)
+
+    def kill(self, number: int | None = None) -> Ending:
+        """End everybody at once, prove that nobody is left, and reap the leader.
+
+        :param number: what to try first; SIGKILL follows if that did not do. Default: SIGKILL.
+        """
+        if not self.ours:
+            return Ending()
+        living: list[processes.Status] = []
+        for signal_number in dict.fromkeys((number or signal.SIGKILL, signal.SIGKILL)):
+            for _ in Deadline(_KILL_PATIENCE).turns(self.pause):
+                living = self._living()
+                if not living:
+                    return Ending(self._reap())
+                self._send(living, signal_number)
+        return Ending(self._reap(), survivors=tuple(status.identity.pid for status in living))
+
+    def send(self, number: int) -> None:
+        """Signal the group and the escapees, and do not wait."""
+        if self.ours:
+            self._send(self._living(), number)
+
+    def _send(self, living: list[processes.Status], number: int) -> None:
+        self.signal(number)
+        for status in living:
+            if not (self.held and status.group == self.pid):
+                self._table.send(status.identity, number)
+
+    def _reap(self) -> int | None:
+        if self.process is None:  # An interrupted spawn: its child, if there was one, was ended by its mark.
+            for identity in self._descendants:
+                with suppress(ChildProcessError):
+                    os.waitpid(identity.pid, os.WNOHANG)
+            return None
+        if self.poll() is not None:
+            self.process.wait()
+            if self.process.stdin is not None:
+                with suppress(OSError):  # What was written last was never read.
+                    self.process.stdin.close()
+            if self._exit is not None:
+                self._exit.close()
+                self._exit = None
+        return self.process.returncode
+
+
+def _watch_exit(pid: int) -> _Watch | None:
+    """Something that becomes readable when the process ends, where there is such a thing."""
+    try:
+        if sys.platform == "linux":
+            return io.FileIO(os.pidfd_open(pid))
+        queue = select.kqueue()
+        ended = select.kevent(pid, select.KQ_FILTER_PROC, select.KQ_EV_ADD, select.KQ_NOTE_EXIT)
+        queue.control([ended], 0)
+        return queue
+    except (AttributeError, OSError):
+        return None
+
+
+def _wait_readable(watch: _Watch, seconds: float) -> None:
+    try:
+        select.select([watch], [], [], seconds)
+    except ValueError:  # A descriptor above FD_SETSIZE; poll() knows only whole milliseconds.
+        poller = select.poll()
+        poller.register(watch, select.POLLIN)
+        poller.poll(seconds * 1000)

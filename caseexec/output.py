@@ -1,0 +1,162 @@
+"""A service's captured output, in a file: its tail, what came since a mark, a search, a reader.
+
+A file never blocks the service, however much it writes and whether or not somebody reads, and it outlives the service.
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import re
+import tempfile
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from typing import TYPE_CHECKING
+
+from caseexec.deadline import Deadline
+
+if TYPE_CHECKING:
+    from _typeshed import WriteableBuffer
+
+__all__ = ["TAIL_BYTES", "TAIL_LINES", "OutputLog"]
+
+TAIL_LINES = 40
+TAIL_BYTES = 8 * 1024
+_CHUNK = 1024 * 1024
+_CARRY = 8 * 1024
+
+
+class OutputLog:
+    """One captured stream. The file (mode 0600, in the temporary directory) is there until :meth:`remove`.
+
+    Text is decoded as UTF-8; what is not UTF-8 shows as U+FFFD.
+
+    :ivar path: the file.
+    """
+
+    def __init__(self, name: str = "service") -> None:
+        safe = re.sub(r"[^A-Za-z0-9_.-]+", "_", name)[-60:]
+        self._read_fd, self.path = tempfile.mkstemp(prefix=f"caseexec-{safe}-", suffix=".log")
+        # Append mode: several processes write into it, and none overwrites another's lines.
+        self._write_fd: int | None = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        self._scanned: dict[re.Pattern[str], int] = {}
+        self._reader: io.TextIOWrapper | None = None
+        self._last = ""
+
+    @property
+    def writer(self) -> int:
+        """The descriptor to hand to the process; see :meth:`close_writer`."""
+        if self._write_fd is None:
+            raise ValueError(f"the log {self.path} is no longer open for writing")
+        return self._write_fd
+
+    @property
+    def closed(self) -> bool:
+        """Whether :meth:`close` was called."""
+        return self._read_fd < 0
+
+    def close_writer(self) -> None:
+        """Close our copy of :attr:`writer`, once the process has its own."""
+        if self._write_fd is not None:
+            os.close(self._write_fd)
+            self._write_fd = None
+
+    def mark(self) -> int:
+        """The present end of the output in bytes, for :meth:`since`."""
+        return os.fstat(self._read_fd).st_size
+
+    def since(self, mark: int) -> str:
+        """The text that was written since *mark*."""
+        return self._read(mark, max(0, self.mark() - mark))
+
+    def tail(self, lines: int = TAIL_LINES, limit: int = TAIL_BYTES) -> str:
+        """The last *lines* lines, *limit* bytes at most; a first line in brackets tells how much is left out."""
+        if self.closed:
+            return self._last
+        size = self.mark()
+        start = max(0, size - limit)
+        kept = self._read(start, size - start).splitlines()[-lines:]
+        text = "\n".join(kept)
+        # splitlines drops the line ends, so what is left out can only be told to within the last of them.
+        left_out = size - len(text.encode(errors="replace")) - 1
+        return f"[... {left_out} bytes before]\n{text}" if start or left_out > len(kept) else text
+
+    def find(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
+        """Search what was written since the last call with *pattern*; ``^`` and ``$`` are the ends of a line.
+
+        A match may be split over several writes, and its line need not be complete; it may span 8 KiB.
+        """
+        size = self.mark()
+        start = self._scanned.get(pattern, 0)
+        if size < start:  # A shell's "> /dev/stderr" truncates the file.
+            start = 0
+        while start < size:
+            # One character more than the carry, and a search from behind it: "^" must not match in mid-line.
+            begin = max(0, start - _CARRY - 1)
+            data = os.pread(self._read_fd, start - begin + _CHUNK, begin)
+            match = pattern.search(data.decode("utf-8", "replace"), 1 if begin else 0)
+            if match:
+                return match
+            start = begin + len(data)
+            self._scanned[pattern] = start
+        return None
+
+    def reader(self, alive: Callable[[], bool], pause: Callable[[float], object] = time.sleep) -> io.TextIOWrapper:
+        """A text stream over the output from its beginning. Like a pipe's it waits for more while *alive* is true."""
+        if self._reader is None:
+            raw = _Follower(os.dup(self._read_fd), alive, pause)
+            self._reader = io.TextIOWrapper(io.BufferedReader(raw), encoding="utf-8", errors="replace")
+        return self._reader
+
+    def close(self) -> None:
+        """Close every descriptor; the file, and the tail in memory, stay."""
+        if self.closed:
+            return
+        self._last = self.tail()
+        self.close_writer()
+        if self._reader is not None:
+            self._reader.close()
+        os.close(self._read_fd)
+        self._read_fd = -1
+
+    def remove(self) -> None:
+        """Close, and remove the file."""
+        self.close()
+        with suppress(FileNotFoundError):
+            os.unlink(self.path)
+
+    def _read(self, start: int, length: int) -> str:
+        return os.pread(self._read_fd, length, start).decode("utf-8", "replace")
+
+
+class _Follower(io.RawIOBase):
+    """Reads a growing file; its end is the end of whoever writes it."""
+
+    def __init__(self, fd: int, alive: Callable[[], bool], pause: Callable[[float], object]) -> None:
+        self._fd = fd
+        self._alive = alive
+        self._pause = pause
+        self._offset = 0
+
+    def readable(self) -> bool:
+        return True
+
+    def fileno(self) -> int:
+        return self._fd
+
+    def readinto(self, buffer: WriteableBuffer) -> int:
+        view = memoryview(buffer).cast("B")
+        for _ in Deadline(None).turns(self._pause):
+            alive = self._alive()  # Asked before the read: what it wrote before it ended is not missed.
+            data = os.pread(self._fd, len(view), self._offset)
+            if data or not alive:
+                break
+        view[: len(data)] = data
+        self._offset += len(data)
+        return len(data)
+
+    def close(self) -> None:
+        if not self.closed:
+            os.close(self._fd)
+        super().close()

@@ -1,0 +1,52 @@
+"""Placeholders: names in braces that a declaration leaves open until the service is started."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import shlex
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+
+__all__ = ["PLACEHOLDERS", "fill", "fill_command", "names", "nearest", "pattern_problem"]
+
+PLACEHOLDERS = ("host", "port", "address", "url", "tmp", "python")
+# A name in braces; not a shell's ${name}, and not JSON. Doubled braces stand for themselves.
+_PLACEHOLDER = re.compile(r"\{\{([A-Za-z_]\w*)\}\}|(?<!\$)\{([A-Za-z_][\w.]*)\}")
+
+
+def names(template: object) -> Iterator[str]:
+    """The placeholders in a template of any shape."""
+    if isinstance(template, str):
+        yield from (match[2] for match in _PLACEHOLDER.finditer(template) if match[2])
+    elif isinstance(template, Mapping):
+        yield from names(list(template.values()))
+    elif isinstance(template, Sequence):
+        for item in template:
+            yield from names(item)
+
+
+def fill(text: str, values: Mapping[str, str], quote: Callable[[str], str] = str) -> str:
+    """Put the values in, each through *quote*."""
+    return _PLACEHOLDER.sub(lambda match: f"{{{match[1]}}}" if match[1] else quote(values[match[2]]), text)
+
+
+def pattern_problem(pattern: str) -> str:
+    """What is wrong with a regular expression that may hold placeholders; empty: nothing."""
+    try:
+        re.compile(_PLACEHOLDER.sub("x", pattern))
+    except re.error as error:
+        return f"{pattern!r} is no regular expression: {error}"
+    return ""
+
+
+def fill_command(command: str | Sequence[str], values: Mapping[str, str], shell: bool) -> str | Sequence[str]:
+    """Fill a command item by item, after splitting, so that no value is split; for a shell, quote the values."""
+    if isinstance(command, str) and shell:
+        return fill(command, values, shlex.quote)
+    return [fill(str(item), values) for item in (shlex.split(command) if isinstance(command, str) else command)]
+
+
+def nearest(name: str, known: Iterable[str]) -> str:
+    """A hint at the name that was probably meant, ready to append to a message; empty when none is near."""
+    found = difflib.get_close_matches(name, list(known), n=1)
+    return f"; did you mean {found[0]}?" if found else ""
