@@ -27,6 +27,7 @@ __all__ = ["Ending", "ProcessGroup"]
 
 # How long to wait for what SIGKILL has to do; only a process stuck in the kernel needs more.
 _KILL_PATIENCE = 5.0
+_LOAD_PATIENCE = 0.1
 
 
 class _Watch(Protocol):
@@ -154,10 +155,10 @@ class ProcessGroup:
             return True
         if identity in self._others:
             return False
-        marked = self._table.mark(identity.pid) == self.mark
-        if not marked:
+        mark = self._table.mark(identity.pid)
+        if mark is None or mark not in ("", self.mark):
             self._others.add(identity)
-        return marked
+        return mark == self.mark
 
     def stranger(self, listeners: Iterable[Listener]) -> Owner | None:
         """Who of the listeners is not this service: born before its command, or with another mark.
@@ -185,7 +186,7 @@ class ProcessGroup:
         if status is None or self._leader is None:
             return False
         mark = self._table.mark(pid)
-        return status.identity.born < self._leader.born or (mark is not None and mark != self.mark)
+        return status.identity.born < self._leader.born or bool(mark and mark != self.mark)
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
@@ -244,6 +245,8 @@ class ProcessGroup:
         if not self.ours:
             return Ending()
         living: list[processes.Status] = []
+        if self.process is None:
+            self._await_marks()
         for signal_number in dict.fromkeys((number or signal.SIGKILL, signal.SIGKILL)):
             for _ in Deadline(_KILL_PATIENCE).turns(self.pause):
                 living = self._living()
@@ -251,6 +254,13 @@ class ProcessGroup:
                     return Ending(self._reap())
                 self._send(living, signal_number)
         return Ending(self._reap(), survivors=tuple(status.identity.pid for status in living))
+
+    def _await_marks(self) -> None:
+        """After an interrupted spawn: give a child that is just being loaded the moment until its mark shows."""
+        for _ in Deadline(_LOAD_PATIENCE).turns():
+            children = set(self._table.children(os.getpid())) & set(self._table.since(self._moment))
+            if all(self._table.mark(child) != "" for child in children):
+                return
 
     def send(self, number: int) -> None:
         """Signal the group and the escapees, and do not wait."""

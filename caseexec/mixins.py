@@ -93,7 +93,7 @@ class ServiceMixin(unittest.TestCase):
     service_kill_signal: ClassVar[int | None] = Service.kill_signal
     service_stop_command: ClassVar[Command | None] = Service.stop_command
     service_expected_returncode: ClassVar[int | None] = Service.expected_returncode
-    service_probe: ClassVar[Probe | Callable[[Any], object] | None] = Service.probe
+    service_probe: ClassVar[Probe | Callable[..., object] | None] = Service.probe
     service_listener: ClassVar[str] = Service.listener
 
     _service_kind: ClassVar[type[Service]] = Service

@@ -68,7 +68,10 @@ class ProcessTable(Protocol):
         """Look at a process; ``None`` when there is none."""
 
     def mark(self, pid: int) -> str | None:
-        """The whole value of :data:`MARK` in a process's environment; ``None`` without one, or if it can't be read."""
+        """The whole value of :data:`MARK` in a process's environment; ``None`` without one, or if it can't be read.
+
+        Empty when the environment is: it is so for a moment, while the kernel loads a program.
+        """
 
     def children(self, pid: int) -> list[int]:
         """The processes whose parent is *pid*."""
@@ -155,6 +158,8 @@ class Procfs:
                 environment = file.readall() or b""
         except OSError:
             return None
+        if not environment:
+            return ""
         name = MARK.encode() + b"="
         # Searched for in one piece first: splitting every environment of the machine would cost more than reading it.
         if name not in environment:
@@ -267,7 +272,8 @@ class Portable:
         import psutil
 
         try:
-            return psutil.Process(pid).environ().get(MARK)
+            environment = psutil.Process(pid).environ()
+            return environment.get(MARK) if environment else ""
         except (psutil.Error, OSError):
             return None
 

@@ -158,8 +158,11 @@ class Run:
             try:
                 timeout = owned.plan.timeout
                 owned.stop(timeout=deadline.remaining() if timeout is None else deadline.at_most(timeout))
-            except KeyboardInterrupt:
+            except BaseException as error:
                 deadline = Deadline(0)
+                owned.group.kill()
+                if not isinstance(error, KeyboardInterrupt):
+                    warnings.warn(f"at exit, {owned.plan} failed: {error!r}", RuntimeWarning, 2)
             owned.forget()
         for path in list(self.directories):
             self.remove_directory(path)

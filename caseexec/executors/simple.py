@@ -340,11 +340,10 @@ class SimpleExecutor:
     def _abort(self, keep_logs: bool = True) -> None:
         """End a start that failed; the log stays, as the error names it."""
         if self._owned is not None:
+            # When this is interrupted too, it stays in the books, and whoever comes next ends it.
             timeout = self._plan.timeout if self._plan.command else _ABORT_GRACE
-            try:
-                self._finished(self._owned.stop(timeout=timeout))
-            finally:
-                self._forget(keep_logs)
+            self._finished(self._owned.stop(timeout=timeout))
+            self._forget(keep_logs)
 
     # -- stop ----------------------------------------------------------------------------------------------------------
 

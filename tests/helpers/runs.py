@@ -1,0 +1,49 @@
+"""Runs of their own: a Python program or a test module in a process that can be interrupted and killed."""
+
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+
+from tests.helpers.leaks import NothingRemains, soon
+
+ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+
+
+class RunCase(NothingRemains):
+    """Runs programs in a directory and a temporary directory of their own."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.run_tmp = self.make_dir("run")
+        self.environment = {**os.environ, "TMPDIR": self.run_tmp, "PYTHONPATH": ROOT, "PYTHONDEVMODE": "1"}
+        self.environment.pop("PYTHONWARNINGS", None)
+
+    def write(self, name: str, source: str) -> str:
+        path = self.path(name)
+        with open(path, "w") as file:
+            file.write(textwrap.dedent(source))
+        return path
+
+    def begin(self, *arguments: str, **popen) -> subprocess.Popen:
+        process = subprocess.Popen(
+            [sys.executable, *arguments], cwd=self.tmp, env=self.environment, text=True, start_new_session=True,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **popen,
+        )  # fmt: skip
+        self.addCleanup(process.stdout.close)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        return process
+
+    def run_python(self, *arguments: str, timeout: float = 60) -> tuple[int, str]:
+        process = self.begin(*arguments)
+        output, _ = process.communicate(timeout=timeout)
+        return process.returncode, output
+
+    def interrupt_when(self, process: subprocess.Popen, file: str, number: int = signal.SIGINT) -> str:
+        """Send a signal when a file appears; the rest of the output."""
+        self.assertTrue(soon(lambda: os.path.exists(self.path(file)) or process.poll() is not None, 30))
+        process.send_signal(number)
+        output, _ = process.communicate(timeout=60)
+        return output

@@ -1,0 +1,628 @@
+import gc
+import os
+import pickle
+import signal
+import socket
+import subprocess
+import warnings
+from unittest import mock
+
+from caseexec import errors, executors, ports
+from caseexec.executors import (
+    CommandExecutor,
+    Executor,
+    HTTPExecutor,
+    OutputExecutor,
+    PidExecutor,
+    SimpleExecutor,
+    TCPExecutor,
+    UnixSocketExecutor,
+)
+from caseexec.registry import current_run
+from tests.helpers.leaks import NothingRemains, alive, clock_is_after, quickly, soon
+from tests.helpers.programs import (
+    DIES_BY_SEGV,
+    DOUBLE_FORKS,
+    EXIT_3,
+    EXIT_TRUE,
+    HTTP_SERVER,
+    IGNORES_TERM,
+    SLEEP,
+    TCP_DAEMON,
+    TCP_SERVER,
+    UNIX_SERVER,
+    python,
+)
+
+
+class ExecutorCase(NothingRemains):
+    def port(self) -> int:
+        port = ports.free_port()
+        self.addCleanup(ports.release, port)
+        return port
+
+    def tcp(self, source: str = TCP_SERVER, *arguments: object, **options) -> TCPExecutor:
+        port = self.port()
+        executor = TCPExecutor(python(source, port, *arguments), "127.0.0.1", port, **options)
+        self.addCleanup(executor.kill)
+        return executor
+
+    def assert_refused(self, port: int) -> None:
+        with self.assertRaises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", port)).close()
+
+
+class StartAndStopTests(ExecutorCase):
+    kept_logs = 0
+
+    def test_a_command_runs_from_start_to_stop(self) -> None:
+        executor = SimpleExecutor(SLEEP)
+        self.assertFalse(executor.running())
+        self.assertIs(executor.start(), executor)
+        pid = executor.pid
+        self.assertTrue(executor.running() and alive(pid))
+        self.assertIs(executor.stop(), executor)
+        self.assertFalse(executor.running() or alive(pid))
+        self.assertIsNone(executor.process)
+
+    def test_it_runs_for_the_time_of_a_with_block(self) -> None:
+        with SimpleExecutor(SLEEP) as executor:
+            self.assertTrue(executor.running())
+        self.assertFalse(executor.running())
+
+    def test_a_string_is_split_and_a_list_taken_as_it_is(self) -> None:
+        self.assertEqual(SimpleExecutor("echo 'a b' c").command_parts, ["echo", "a b", "c"])
+        self.assertEqual(SimpleExecutor(["echo", "a b"]).command, "echo 'a b'")
+
+    def test_starting_twice_starts_once(self) -> None:
+        with SimpleExecutor(SLEEP) as executor:
+            pid = executor.pid
+            self.assertEqual(executor.start().pid, pid)
+
+    def test_one_that_has_ended_can_be_started_again(self) -> None:
+        with SimpleExecutor(EXIT_TRUE) as executor:
+            pid = executor.pid
+            self.assertTrue(soon(lambda: not executor.running()))
+            self.assertNotEqual(executor.start().pid, pid)
+
+    def test_stop_and_kill_of_one_that_is_not_started_do_nothing(self) -> None:
+        executor = SimpleExecutor(SLEEP)
+        self.assertIs(executor.stop(), executor)
+        self.assertIs(executor.kill(), executor)
+
+    def test_a_shell_dies_with_all_its_children(self) -> None:
+        with SimpleExecutor("sleep 300 & sleep 300 & wait", shell=True) as executor:
+            self.assertTrue(soon(lambda: len(executor.living()) == 3))
+            family = executor.living()
+        self.assertFalse(any(map(alive, family)))
+
+    def test_kill_ends_what_is_deaf_to_the_stop_signal(self) -> None:
+        with OutputExecutor(IGNORES_TERM, "deaf") as executor:
+            pid = executor.pid
+            executor.kill()
+            self.assertFalse(alive(pid))
+
+    def test_kill_without_waiting_only_sends_the_signal(self) -> None:
+        with SimpleExecutor(SLEEP) as executor:
+            pid = executor.pid
+            executor.kill(wait=False)
+            self.assertTrue(soon(lambda: not alive(pid)))
+            executor.kill()
+
+    def test_kill_can_send_another_signal(self) -> None:
+        executor = SimpleExecutor(SLEEP).start()
+        executor.kill(sig=signal.SIGQUIT)
+        self.assertEqual(executor.facts().returncode, -signal.SIGQUIT)
+
+    def test_it_gets_its_directory_environment_and_stdin(self) -> None:
+        program = python("import os, sys; print(os.getcwd(), os.environ['COLOUR'], sys.stdin.readline())")
+        with SimpleExecutor(program, cwd=self.tmp, envvars={"COLOUR": "red"}) as executor:
+            executor.process.stdin.write("a line\n")
+            executor.process.stdin.flush()
+            self.assertEqual(executor.output().read().split(), [os.path.realpath(self.tmp), "red", "a", "line"])
+
+    def test_further_arguments_reach_popen(self) -> None:
+        with SimpleExecutor(python("import os; print(os.umask(0))"), popen_kwargs={"umask": 0o27}) as executor:
+            self.assertEqual(executor.output().read(), f"{0o27}\n")
+
+    def test_the_environment_of_this_process_is_not_touched(self) -> None:
+        before = dict(os.environ)
+        with SimpleExecutor(SLEEP, envvars={"COLOUR": "red"}) as executor:
+            self.assertEqual(executor.envvars["COLOUR"], "red")
+            self.assertIn("CASEEXEC_MARK", executor.envvars)
+        self.assertEqual(dict(os.environ), before)
+
+    def test_its_repr_is_a_diagnosis(self) -> None:
+        executor = SimpleExecutor(SLEEP)
+        self.assertEqual(repr(executor), "<SimpleExecutor 'sleep 300': not started>")
+        executor.start()
+        self.assertEqual(repr(executor), f"<SimpleExecutor 'sleep 300': running, pid {executor.pid}>")
+        executor.stop()
+        self.assertEqual(repr(executor), "<SimpleExecutor 'sleep 300': was killed by SIGTERM>")
+
+
+class OutputTests(ExecutorCase):
+    def test_both_streams_are_captured_together(self) -> None:
+        program = python("import sys; print('out'); print('err', file=sys.stderr)")
+        with SimpleExecutor(program) as executor:
+            self.assertEqual(executor.output().read(), "out\nerr\n")
+            self.assertIsNone(executor.err_output())
+            self.assertEqual(executor.tail(), "out\nerr")
+
+    def test_they_can_be_captured_apart(self) -> None:
+        program = python("import sys; print('out'); print('err', file=sys.stderr)")
+        with SimpleExecutor(program, stderr=subprocess.PIPE) as executor:
+            self.assertEqual(executor.output().read(), "out\n")
+            self.assertEqual(executor.err_output().read(), "err\n")
+
+    def test_a_file_of_ones_own_is_written_to(self) -> None:
+        with open(self.path("mine"), "w+") as file:
+            with SimpleExecutor(["echo", "hello"], stdout=file) as executor:
+                self.assertTrue(soon(lambda: not executor.running()))
+                self.assertIsNone(executor.output())
+                self.assertIsNone(executor.log_path)
+            file.seek(0)
+            self.assertEqual(file.read(), "hello\n")
+
+    def test_the_log_goes_with_the_stop_and_its_tail_stays(self) -> None:
+        with SimpleExecutor(["echo", "hello"]) as executor:
+            executor.output().read()
+            path = executor.log_path
+            self.assertTrue(os.path.exists(path))
+        self.assertFalse(os.path.exists(path))
+        self.assertEqual(executor.tail(), "hello")
+
+
+class EndTests(ExecutorCase):
+    def ended(self, status: str, **options) -> SimpleExecutor:
+        """An executor whose command ends with the given statement when it gets SIGTERM."""
+        program = python(f"""
+            import os, signal
+            signal.signal(signal.SIGTERM, lambda *_: {status})
+            print('ready')
+            while True:
+                signal.pause()
+        """)
+        return OutputExecutor(program, "ready", **options).start()
+
+    def test_status_0_the_signal_and_128_plus_the_signal_count_as_stopped(self) -> None:
+        for status in ("os._exit(0)", "os._exit(128 + 15)", "os.kill(os.getpid(), 9)"):
+            with self.subTest(status):
+                executor = self.ended(status)
+                if "kill" in status:
+                    with self.assertRaises(errors.ProcessFinishedWithError):
+                        executor.stop()
+                else:
+                    executor.stop()
+        SimpleExecutor(SLEEP, stop_signal=signal.SIGINT).start().stop()
+
+    def test_another_status_is_an_error_and_keeps_the_log(self) -> None:
+        executor = self.ended("os._exit(3)")
+        with self.assertRaisesRegex(
+            errors.ProcessFinishedWithError, "exited with status 3 when it was stopped"
+        ) as caught:
+            executor.stop()
+        self.assertEqual(caught.exception.exit_code, 3)
+        self.assertIn("    ready", str(caught.exception))
+        with open(caught.exception.facts.log_path) as log:
+            self.assertEqual(log.read(), "ready\n")
+        self.assertFalse(executor.running())
+
+    def test_the_expected_status_is_right(self) -> None:
+        self.ended("os._exit(3)", expected_returncode=3).stop()
+        self.ended("os._exit(3)").stop(expected_returncode=3)
+        self.ended("os._exit(0)", expected_returncode=3).stop()
+        with self.assertRaises(errors.ProcessFinishedWithError):
+            SimpleExecutor(SLEEP, expected_returncode=3).start().stop()
+
+    def test_a_command_that_had_crashed_is_an_error_at_the_stop(self) -> None:
+        executor = SimpleExecutor(DIES_BY_SEGV).start()
+        executor.output().read()
+        with self.assertRaisesRegex(errors.ProcessFinishedWithError, "was killed by SIGSEGV when it was stopped"):
+            executor.stop()
+
+    def test_one_that_is_deaf_is_killed_with_a_warning_that_names_the_knob(self) -> None:
+        executor = OutputExecutor(IGNORES_TERM, "deaf", stop_timeout=0.2).start()
+        pid = executor.pid
+        with self.assertWarnsRegex(
+            errors.ForcedKillWarning, rf"within 0.2 seconds of SIGTERM.*pid {pid}.*stop_timeout"
+        ):
+            executor.stop()
+        self.assertFalse(alive(pid))
+
+    def test_where_warnings_are_errors_it_is_killed_all_the_same(self) -> None:
+        executor = OutputExecutor(IGNORES_TERM, "deaf", stop_timeout=0.1).start()
+        pid = executor.pid
+        with warnings.catch_warnings(), self.assertRaises(errors.ForcedKillWarning):
+            warnings.simplefilter("error")
+            executor.stop()
+        self.assertFalse(alive(pid) or executor.running())
+
+    def test_the_stop_command_runs_first(self) -> None:
+        stop = ["sh", "-c", f"echo $COLOUR >{self.path('ran')}"]
+        with SimpleExecutor(SLEEP, stop_command=stop, envvars={"COLOUR": "red"}):
+            pass
+        with open(self.path("ran")) as file:
+            self.assertEqual(file.read(), "red\n")
+
+    def test_with_a_stop_command_any_status_is_right(self) -> None:
+        with SimpleExecutor(SLEEP) as executor:
+            executor._plan = executors.simple.registry.StopPlan(command=["kill", "-9", str(executor.pid)])
+            executor._owned.plan = executor._plan
+
+    def test_a_stop_command_that_fails_is_told_and_the_signal_follows(self) -> None:
+        executor = SimpleExecutor(SLEEP, stop_command="sh -c 'echo no way; exit 7'").start()
+        with self.assertWarnsRegex(RuntimeWarning, r"stop command .* failed \(7\): no way; the stop signal follows"):
+            executor.stop()
+        missing = SimpleExecutor(SLEEP, stop_command="/no/such/program").start()
+        with self.assertWarnsRegex(RuntimeWarning, "No such file"):
+            missing.stop()
+        self.assertFalse(missing.running())
+
+    def test_a_stop_command_that_hangs_gets_the_time_of_the_stop(self) -> None:
+        executor = SimpleExecutor(SLEEP, stop_command="sleep 300", stop_timeout=0.2).start()
+        with quickly(self, 10), self.assertWarnsRegex(RuntimeWarning, "took too long"):
+            executor.stop()
+
+
+class ForgottenTests(ExecutorCase):
+    def test_one_that_is_deleted_ends_with_a_warning(self) -> None:
+        executor = SimpleExecutor(SLEEP).start()
+        pid = executor.pid
+        with self.assertWarnsRegex(errors.LeakedProcessWarning, rf"pid {pid}; command: sleep 300.*context manager"):
+            del executor
+            gc.collect()
+        self.assertFalse(alive(pid))
+
+    def test_one_that_has_ended_by_itself_is_deleted_in_silence(self) -> None:
+        executor = SimpleExecutor(EXIT_TRUE).start()
+        self.assertTrue(soon(lambda: not executor.running()))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            del executor
+            gc.collect()
+
+    def test_in_a_forked_child_it_touches_nothing(self) -> None:
+        with self.tcp() as executor:
+            path = executor.log_path
+            child = os.fork()
+            if child == 0:
+                code = 1
+                try:
+                    executor.stop()
+                    executor.kill()
+                    with executor.stopped():
+                        pass
+                    code = int(executor.running())
+                finally:
+                    os._exit(code)
+            self.assertEqual(os.waitpid(child, 0)[1], 0)
+            socket.create_connection((executor.host, executor.port)).close()
+            self.assertTrue(os.path.exists(path))
+
+
+class StoppedTests(ExecutorCase):
+    def test_it_is_stopped_for_the_time_of_the_block(self) -> None:
+        with self.tcp() as executor:
+            pid = executor.pid
+            with executor.stopped() as same:
+                self.assertIs(same, executor)
+                self.assert_refused(executor.port)
+            socket.create_connection((executor.host, executor.port)).close()
+            self.assertNotEqual(executor.pid, pid)
+
+    def test_it_runs_again_also_when_the_block_raises(self) -> None:
+        with self.tcp() as executor:
+            with self.assertRaises(ZeroDivisionError), executor.stopped():
+                _ = 1 / 0
+            self.assertTrue(executor.running())
+
+    def test_one_that_is_not_started_stays_so(self) -> None:
+        executor = SimpleExecutor(SLEEP)
+        with executor.stopped():
+            pass
+        self.assertFalse(executor.running())
+
+
+class WaitTests(ExecutorCase):
+    def test_each_kind_is_ready_when_start_returns(self) -> None:
+        port, sock, pidfile = self.port(), self.path("s.sock"), self.path("s.pid")
+        url = f"http://127.0.0.1:{port}/health?full=1"
+        for executor in (
+            TCPExecutor(python(TCP_SERVER, port, 0.05), "127.0.0.1", port),
+            HTTPExecutor(python(HTTP_SERVER, port, 503, 503, 200), url),
+            OutputExecutor(python(TCP_SERVER, port), "listening on"),
+            UnixSocketExecutor(python(UNIX_SERVER, sock), sock),
+            PidExecutor(["sh", "-c", f"echo $$ >{pidfile}.new; mv {pidfile}.new {pidfile}; exec sleep 300"], pidfile),
+            CommandExecutor(python(TCP_SERVER, port), python("import socket, sys\n"
+                "socket.create_connection(('127.0.0.1', int(sys.argv[1])))", port)),
+        ):  # fmt: skip
+            with self.subTest(type(executor).__name__), executor:
+                self.assertTrue(executor.after_start_check())
+
+    def test_an_early_exit_ends_the_wait(self) -> None:
+        executor = self.tcp("print('it hurts'); raise SystemExit(3)")
+        with quickly(self, 10), self.assertRaises(errors.ProcessExitedWithError) as caught:
+            executor.start()
+        error = caught.exception
+        self.assertEqual((error.exit_code, error.facts.returncode, error.executor), (3, 3, executor))
+        self.assertIn("exited with status 3 after 0.", str(error))
+        self.assertIn(f"waiting for: a TCP connection to 127.0.0.1:{executor.port}", str(error))
+        self.assertIn("    it hurts", str(error))
+        self.assertTrue(os.path.exists(error.facts.log_path))
+        self.assertIsNone(executor.process)
+
+    def test_a_death_by_signal_is_named(self) -> None:
+        with self.assertRaisesRegex(errors.ProcessExitedWithError, "was killed by SIGSEGV after"):
+            self.tcp("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)").start()
+
+    def test_a_timeout_ends_the_command(self) -> None:
+        executor = self.tcp("print('tired'); import time; time.sleep(300)", timeout=0.3)
+        with quickly(self, 10), self.assertRaises(errors.TimeoutExpired) as caught:
+            executor.start()
+        error = caught.exception
+        self.assertEqual((error.timeout, error.executor, error.facts.refusal), (0.3, executor, "connection refused"))
+        self.assertIn("    tired", str(error))
+        self.assertFalse(alive(error.facts.pid))
+        self.assertEqual(str(pickle.loads(pickle.dumps(error))), str(error))
+
+    def test_an_interrupt_in_the_wait_leaves_nothing(self) -> None:
+        for interrupt in (KeyboardInterrupt, SystemExit):
+            answers = iter([lambda: False, interrupt])
+            executor = Executor(SLEEP, probe=lambda _, answers=answers: _raise_or_call(next(answers)))
+            with self.assertRaises(interrupt):
+                executor.start()
+            self.assertIsNone(executor.process)
+
+    def test_a_probe_that_is_wrong_ends_the_wait_with_its_cause(self) -> None:
+        with self.assertRaises(ZeroDivisionError.__mro__[1]):
+            Executor(SLEEP, probe=_Wrong()).start()
+
+    def test_a_further_probe_must_hold_too(self) -> None:
+        answers = iter([False, False, True])
+        with self.tcp(probe=lambda executor: executor.port and next(answers)) as executor:
+            self.assertEqual(next(answers, "all asked"), "all asked")
+            self.assertIn(" and ", executor.facts().awaiting)
+
+    def test_a_daemon_is_waited_for_and_ended(self) -> None:
+        with self.tcp(TCP_DAEMON) as executor:
+            self.assertEqual(executor.process.wait(), 0)
+            self.assertTrue(executor.running())
+            (daemon,) = executor.living()
+        self.assertFalse(alive(daemon))
+        self.assert_refused(executor.port)
+
+    def test_a_command_that_ended_well_but_is_never_ready_says_so(self) -> None:
+        executor = self.tcp("pass", timeout=0.3)
+        with self.assertRaisesRegex(
+            errors.TimeoutExpired, "The command itself had ended by then: it exited with status 0"
+        ):
+            executor.start()
+
+    def test_a_function_of_ones_own_can_be_waited_for(self) -> None:
+        with SimpleExecutor(SLEEP, timeout=0.2) as executor:
+            answers = iter([False, True])
+            self.assertIs(executor.wait_for(lambda: next(answers)), executor)
+            self.assertTrue(executor.check_timeout())
+            with self.assertRaises(errors.TimeoutExpired):
+                executor.wait_for(lambda: False)
+            self.assertFalse(executor.running())
+
+    def test_a_subclass_with_checks_of_its_own(self) -> None:
+        class Patient(Executor):
+            asked = 0
+
+            def pre_start_check(self) -> bool:
+                return False
+
+            def after_start_check(self) -> bool:
+                self.asked += 1
+                return self.asked == 3
+
+        with Patient(SLEEP) as executor:
+            self.assertEqual(executor.asked, 3)
+
+    def test_a_subclass_that_is_already_running(self) -> None:
+        class Taken(Executor):
+            def pre_start_check(self) -> bool:
+                return True
+
+        with self.assertRaisesRegex(errors.AlreadyRunning, "what it needs is taken"):
+            Taken(SLEEP).start()
+
+    def test_an_executor_without_any_check_says_what_it_needs(self) -> None:
+        with self.assertRaisesRegex(NotImplementedError, "Executor needs a probe"):
+            Executor(SLEEP).start()
+
+
+def _raise_or_call(answer):
+    if isinstance(answer, type):
+        raise answer
+    return answer()
+
+
+class _Wrong:
+    def check(self, target) -> None:
+        raise ArithmeticError("this probe is wrong")
+
+
+class AlreadyRunningTests(ExecutorCase):
+    def test_the_owner_of_the_port_is_named(self) -> None:
+        with self.tcp() as first:
+            second = TCPExecutor(SLEEP, first.host, first.port)
+            with self.assertRaises(errors.AlreadyRunning) as caught:
+                second.start()
+            error = caught.exception
+            self.assertEqual((error.owner.pid, error.executor), (first.pid, second))
+            self.assertIn(f"port 127.0.0.1:{first.port} is held by pid {first.pid}", str(error))
+            self.assertTrue(first.running())
+
+    def test_one_that_runs_cannot_be_started_again(self) -> None:
+        with self.tcp() as executor:
+            with self.assertRaises(errors.AlreadyRunning):
+                executor.start()
+            self.assertTrue(executor.running())
+
+    def test_the_owner_of_a_unix_socket_is_named(self) -> None:
+        sock = self.path("s.sock")
+        with UnixSocketExecutor(python(UNIX_SERVER, sock), sock) as first:
+            with self.assertRaisesRegex(errors.AlreadyRunning, f"Unix socket {sock} is held by pid {first.pid}"):
+                UnixSocketExecutor(SLEEP, sock).start()
+
+    def test_the_owner_of_a_pid_file_is_named(self) -> None:
+        with open(self.path("s.pid"), "w") as file:
+            file.write(str(os.getpid()))
+        with self.assertRaisesRegex(errors.AlreadyRunning, f"pid file .*s.pid is held by pid {os.getpid()}"):
+            PidExecutor(SLEEP, self.path("s.pid")).start()
+
+    def test_a_stale_pid_file_is_no_owner(self) -> None:
+        process = subprocess.Popen(["true"])
+        process.wait()
+        with open(self.path("s.pid"), "w") as file:
+            file.write(str(process.pid))
+        with PidExecutor(
+            ["sh", "-c", f"echo $$ >{self.path('s.pid')}; exec sleep 300"], self.path("s.pid")
+        ) as executor:
+            with open(self.path("s.pid")) as file:
+                self.assertEqual(int(file.read()), executor.pid)
+
+    def test_when_somebody_was_faster_after_our_check_that_is_told(self) -> None:
+        port = self.port()
+        # The thief was born before our command, and takes the port when our command lets it.
+        thief = subprocess.Popen(
+            ["sh", "-c", 'while ! test -e "$0"; do sleep 0.01; done; exec "$@"', self.path("go"), *python(TCP_SERVER, port)],
+            start_new_session=True, stdout=subprocess.DEVNULL,
+        )  # fmt: skip
+        self.addCleanup(thief.wait)
+        self.addCleanup(thief.kill)
+        # Start times are told in hundredths of a second.
+        self.assertTrue(soon(lambda: clock_is_after(thief.pid)))
+        # It still tries to bind while the thief answers already.
+        ours = python("import sys, time; open(sys.argv[1], 'w').close(); time.sleep(300)", self.path("go"))
+        with self.assertRaises(errors.AlreadyRunning) as caught:
+            TCPExecutor(ours, "127.0.0.1", port).start()
+        self.assertEqual(caught.exception.owner.pid, thief.pid)
+        self.assertIn("listener", str(caught.exception))
+
+    def test_when_our_command_ends_because_somebody_was_faster_that_is_told(self) -> None:
+        port = self.port()
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", port))
+            program = python("import sys; sys.exit('address already in use')")
+            listen = mock.patch.object(TCPExecutor, "check_subprocess", autospec=True, side_effect=_listen_first(sock))
+            with listen, self.assertRaises(errors.AlreadyRunning) as caught:
+                TCPExecutor(program, "127.0.0.1", port).start()
+        self.assertIsInstance(caught.exception.__cause__, errors.ProcessExitedWithError)
+        self.assertIn("address already in use", str(caught.exception))
+        self.assertEqual(caught.exception.owner.pid, os.getpid())
+
+    def test_a_port_that_is_bound_without_a_listener_is_taken_too(self) -> None:
+        port = self.port()
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", port))
+            with self.assertRaisesRegex(errors.AlreadyRunning, "could not be seen"):
+                TCPExecutor(EXIT_3, "127.0.0.1", port).start()
+
+    def test_any_listener_will_do_where_it_is_said(self) -> None:
+        port = self.port()
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", port))
+            start = mock.patch.object(TCPExecutor, "pre_start_check", autospec=True, side_effect=_listen(sock))
+            with start, TCPExecutor(SLEEP, "127.0.0.1", port, listener="any") as executor:
+                self.assertTrue(executor.running())
+
+
+def _listen(sock: socket.socket):
+    def listen(_: object) -> bool:
+        sock.listen()
+        return False
+
+    return listen
+
+
+def _listen_first(sock: socket.socket):
+    real = Executor.check_subprocess
+
+    def check(executor: Executor) -> bool:
+        soon(lambda: executor._owned.group.poll() is not None)
+        sock.listen()
+        return real(executor)
+
+    return check
+
+
+class BadArgumentTests(ExecutorCase):
+    def test_a_missing_program_tells_where_it_was_searched(self) -> None:
+        for executor in (SimpleExecutor("no-such-program --x"), self.tcp_of("no-such-program --x")):
+            with self.assertRaises(errors.CommandNotFound) as caught:
+                executor.start()
+            self.assertIn("there is no program 'no-such-program'", str(caught.exception))
+            self.assertIn(f"Searched PATH: {os.environ['PATH']}", str(caught.exception))
+        self.assertFalse(current_run().groups)
+
+    def tcp_of(self, command: str) -> TCPExecutor:
+        return TCPExecutor(command, "127.0.0.1", self.port())
+
+    def test_a_missing_directory_is_named(self) -> None:
+        with self.assertRaisesRegex(errors.CommandNotFound, "the directory '/no/such' does not exist"):
+            SimpleExecutor(SLEEP, cwd="/no/such").start()
+
+    def test_a_program_that_is_not_executable_is_named(self) -> None:
+        with open(self.path("plain"), "w") as file:
+            file.write("no program")
+        with self.assertRaisesRegex(errors.CommandNotFound, "plain' is not executable"):
+            SimpleExecutor([self.path("plain")]).start()
+
+    def test_a_shell_that_finds_no_command_is_explained(self) -> None:
+        executor = self.tcp_of("no-such-program")
+        executor._shell = True
+        with self.assertRaisesRegex(errors.ProcessExitedWithError, "127 .the shell found no such command"):
+            executor.start()
+
+    def test_what_cannot_be_right_is_refused_when_it_is_said(self) -> None:
+        for make, text in (
+            (lambda: SimpleExecutor(""), "command: it is empty"),
+            (lambda: SimpleExecutor([]), "command: it is empty"),
+            (lambda: SimpleExecutor("a 'b"), "command: .* cannot be split"),
+            (lambda: TCPExecutor("x", "h", 0), "port: 0 is no port: it must be a number from 1 to 65535"),
+            (lambda: TCPExecutor("x", "h", 65536), "port: 65536 is no port"),
+            (lambda: TCPExecutor("x", "h", "80"), "port: '80' is no port"),
+            (lambda: TCPExecutor("x", "h", 80, listener="mine"), "listener: 'mine' is neither"),
+            (lambda: HTTPExecutor("x", "/path"), "url: '/path' is no http:// or https:// URL"),
+            (lambda: HTTPExecutor("x", "http://h", request_timeout=-1), "request_timeout: -1 is negative"),
+            (lambda: OutputExecutor("x", "("), "banner: .* is no regular expression"),
+            (lambda: OutputExecutor("x", "y", stdout=None), "stdout: nothing is captured"),
+            (lambda: UnixSocketExecutor("x", ""), "socket_name: it is empty"),
+            (lambda: PidExecutor("x", ""), "filename: it is empty"),
+            (lambda: CommandExecutor("x", ""), "check: it is empty"),
+        ):
+            with self.subTest(text), self.assertRaisesRegex(errors.DeclarationError, text):
+                make()
+
+    def test_a_url_answers_as_a_string_and_as_its_parts(self) -> None:
+        url = HTTPExecutor("x", "http://127.0.0.1:8080/health?full=1").url
+        self.assertEqual(url, "http://127.0.0.1:8080/health?full=1")
+        self.assertEqual((url.hostname, url.port, url.path, url.geturl()), ("127.0.0.1", 8080, "/health", url))
+        with self.assertRaises(AttributeError):
+            _ = url.no_such_part
+
+    def test_addresses(self) -> None:
+        self.assertEqual(TCPExecutor("x", "::1", 80).address, "[::1]:80")
+        self.assertEqual(TCPExecutor("x", "h", 80).url, "tcp://h:80")
+        self.assertEqual(UnixSocketExecutor("x", "/s").url, "unix:///s")
+        self.assertEqual(
+            (SimpleExecutor("x").address, SimpleExecutor("x").url, SimpleExecutor("x").port), ("", "", None)
+        )
+
+    def test_windows_gets_a_clear_error(self) -> None:
+        with mock.patch.object(executors.simple.os, "name", "nt"), self.assertRaises(errors.UnsupportedPlatform):
+            SimpleExecutor(SLEEP).start()
+
+
+class DaemonTests(ExecutorCase):
+    def test_a_pid_file_of_a_daemon(self) -> None:
+        with PidExecutor(python(DOUBLE_FORKS, self.path("d.pid")), self.path("d.pid")) as executor:
+            with open(self.path("d.pid")) as file:
+                daemon = int(file.read())
+            self.assertTrue(alive(daemon) and executor.running())
+        self.assertFalse(alive(daemon))

@@ -1,0 +1,313 @@
+import errno
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+from unittest import mock
+
+from caseexec import group, ports, processes
+from caseexec.deadline import Deadline
+from caseexec.group import ProcessGroup
+from caseexec.registry import current_run
+from tests.helpers.leaks import NothingRemains, alive, clock_is_after, quickly, soon
+from tests.helpers.programs import (
+    CHILD_LEAVES,
+    DOUBLE_FORKS,
+    EXIT_3,
+    EXIT_TRUE,
+    IGNORES_TERM,
+    SLEEP,
+    STUBBORN_FAMILY,
+    TCP_SERVER,
+    python,
+)
+
+
+class GroupCase(NothingRemains):
+    kept_logs = 0
+
+    def spawn(self, command, **popen) -> ProcessGroup:
+        made = ProcessGroup(current_run().new_mark())
+        self.addCleanup(made.kill)
+        made.spawn(command, env={**os.environ, processes.MARK: made.mark}, **popen)
+        return made
+
+    def end(self, made: ProcessGroup, seconds: float = 10) -> group.Ending:
+        return made.end(signal.SIGTERM, signal.SIGKILL, Deadline(seconds))
+
+    def await_end(self, made: ProcessGroup) -> None:
+        self.assertTrue(soon(lambda: made.poll() is not None))
+
+    def background(self, made: ProcessGroup, name: str) -> int:
+        """The pid that a program wrote into a file."""
+        self.assertTrue(soon(lambda: os.path.exists(self.path(name))))
+        with open(self.path(name)) as file:
+            return int(file.read())
+
+
+class LeaderTests(GroupCase):
+    def test_the_command_leads_a_session_of_its_own(self) -> None:
+        made = self.spawn(SLEEP)
+        self.assertEqual((os.getpgid(made.pid), os.getsid(made.pid)), (made.pid, made.pid))
+
+    def test_its_end_is_seen_without_reaping_it(self) -> None:
+        made = self.spawn(EXIT_3, stdout=subprocess.DEVNULL)
+        self.assertIsNone(made.process.returncode)
+        self.await_end(made)
+        self.assertEqual((made.poll(), made.process.returncode, made.held), (3, None, True))
+
+    def test_a_death_by_signal_is_a_negative_return_code(self) -> None:
+        made = self.spawn(SLEEP)
+        os.kill(made.pid, signal.SIGSEGV)
+        self.await_end(made)
+        self.assertEqual(made.poll(), -signal.SIGSEGV)
+
+    def test_its_end_wakes_a_pause(self) -> None:
+        made = self.spawn(SLEEP)
+        threading.Timer(0.05, os.kill, (made.pid, signal.SIGKILL)).start()
+        with quickly(self, 5):
+            made.pause(60)
+
+    def test_a_leader_that_somebody_else_reaped_is_not_held(self) -> None:
+        made = self.spawn(EXIT_TRUE)
+        os.waitpid(made.pid, 0)
+        self.assertEqual((made.poll() is not None, made.held), (True, False))
+
+    def test_a_leader_reaped_through_its_popen_is_not_held(self) -> None:
+        made = self.spawn(EXIT_3, stdout=subprocess.DEVNULL)
+        self.assertEqual(made.process.wait(), 3)
+        self.assertEqual((made.poll(), made.held), (3, False))
+
+
+class EndTests(GroupCase):
+    def test_it_ends_by_the_stop_signal(self) -> None:
+        self.assertEqual(self.end(self.spawn(SLEEP)), group.Ending(-signal.SIGTERM))
+
+    def test_one_that_had_ended_keeps_its_return_code(self) -> None:
+        made = self.spawn(EXIT_3, stdout=subprocess.DEVNULL)
+        self.await_end(made)
+        self.assertEqual(self.end(made).returncode, 3)
+
+    def test_one_that_is_deaf_is_killed_after_its_time(self) -> None:
+        made = self.spawn(IGNORES_TERM, stdout=subprocess.PIPE)
+        self.addCleanup(made.process.stdout.close)
+        made.process.stdout.readline()
+        self.assertEqual(self.end(made, 0.2), group.Ending(-signal.SIGKILL, killed=(made.pid,)))
+
+    def test_a_deaf_family_is_killed_to_the_last_child(self) -> None:
+        made = self.spawn(STUBBORN_FAMILY, stdout=subprocess.PIPE)
+        self.addCleanup(made.process.stdout.close)
+        made.process.stdout.readline()
+        family = made.living()
+        self.assertEqual(len(family), 21)
+        self.assertEqual(sorted(self.end(made, 0.2).killed), sorted(family))
+        self.assertFalse(any(map(alive, family)))
+
+    def test_one_that_is_paused_hears_the_stop_signal(self) -> None:
+        made = self.spawn(SLEEP)
+        made.signal(signal.SIGSTOP)
+        self.assertEqual(self.end(made), group.Ending(-signal.SIGTERM))
+
+    def test_a_shell_dies_with_all_its_children(self) -> None:
+        made = self.spawn("sleep 300 & sleep 300 & wait", shell=True)
+        self.assertTrue(soon(lambda: len(made.living()) == 3))
+        children = made.living()
+        self.end(made)
+        self.assertFalse(any(map(alive, children)))
+
+    def test_a_daemon_that_left_the_session_is_ended_by_its_mark(self) -> None:
+        made = self.spawn(python(DOUBLE_FORKS, self.path("pid")))
+        daemon = self.background(made, "pid")
+        self.await_end(made)
+        self.assertNotEqual(os.getsid(daemon), made.pid)
+        self.assertEqual(made.living(), [daemon])
+        self.assertEqual(self.end(made), group.Ending(0))
+        self.assertFalse(alive(daemon))
+
+    def test_a_child_with_a_session_and_an_empty_environment_is_ended_by_its_parent(self) -> None:
+        made = self.spawn(python(CHILD_LEAVES, self.path("pid")))
+        child = self.background(made, "pid")
+        self.assertIn(child, made.living())
+        self.end(made)
+        self.assertFalse(alive(child))
+
+    def test_an_interrupt_in_the_grace_kills_at_once(self) -> None:
+        made = self.spawn(IGNORES_TERM, stdout=subprocess.PIPE)
+        self.addCleanup(made.process.stdout.close)
+        made.process.stdout.readline()
+        interrupts = iter([KeyboardInterrupt])
+
+        def pause(seconds: float) -> None:
+            for interrupt in interrupts:
+                raise interrupt
+            time.sleep(seconds)
+
+        with mock.patch.object(made, "pause", pause), self.assertRaises(KeyboardInterrupt):
+            self.end(made, 60)
+        self.assertFalse(alive(made.pid))
+
+    def test_a_kill_signal_that_does_not_do_is_followed_by_sigkill(self) -> None:
+        made = self.spawn(IGNORES_TERM, stdout=subprocess.PIPE)
+        self.addCleanup(made.process.stdout.close)
+        made.process.stdout.readline()
+        with mock.patch.object(group, "_KILL_PATIENCE", 0.1):
+            self.assertEqual(made.kill(signal.SIGTERM).returncode, -signal.SIGKILL)
+
+    def test_an_interrupted_spawn_leaves_nothing(self) -> None:
+        made = ProcessGroup(current_run().new_mark())
+        born = subprocess.Popen
+
+        class Interrupted(born):
+            def __init__(self, *args, **kwargs) -> None:
+                super().__init__(*args, **kwargs)
+                self.returncode = 0  # Nobody knows of it: no warning when it is deleted.
+                raise KeyboardInterrupt
+
+        with mock.patch("subprocess.Popen", Interrupted), self.assertRaises(KeyboardInterrupt):
+            made.spawn(SLEEP, env={**os.environ, processes.MARK: made.mark})
+        self.assertIsNone(made.process)
+        made.kill()
+        self.assertEqual(made.living(), [])
+
+
+class StrangersTests(GroupCase):
+    def bystander(self, mark: str | None = None) -> subprocess.Popen:
+        environment = {**os.environ, **({processes.MARK: mark} if mark else {})}
+        process = subprocess.Popen(SLEEP, env=environment, start_new_session=True)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        return process
+
+    def test_marks_are_compared_whole(self) -> None:
+        made = self.spawn(SLEEP)
+        others = [self.bystander(f"{made.mark}0"), self.bystander(f"x{made.mark}"), self.bystander(made.mark[:-1])]
+        self.assertEqual(made.living(), [made.pid])
+        self.end(made)
+        self.assertEqual([process.poll() for process in others], [None] * 3)
+
+    def test_a_group_whose_number_a_stranger_took_is_not_signalled(self) -> None:
+        made = self.spawn(EXIT_TRUE)
+        made.process.wait()
+        stranger = self.bystander()
+        # As if the number of the leader, which died long ago, had been given out again.
+        made.process.pid = stranger.pid
+        self.assertFalse(made.held)
+        made.signal(signal.SIGKILL)
+        made.send(signal.SIGKILL)
+        self.end(made)
+        self.assertIsNone(stranger.poll())
+
+    def test_a_forked_child_touches_nothing(self) -> None:
+        made = self.spawn(SLEEP)
+        child = os.fork()
+        if child == 0:
+            made.kill()
+            made.signal(signal.SIGKILL)
+            made.send(signal.SIGKILL)
+            self.end(made)
+            os._exit(made.held)
+        self.assertEqual(os.waitpid(child, 0)[1], 0)
+        self.assertIsNone(made.poll())
+
+    def listening(self, made: ProcessGroup, port: int) -> list[ports.Listener]:
+        self.assertTrue(soon(lambda: ports.listeners("127.0.0.1", port)))
+        return ports.listeners("127.0.0.1", port)
+
+    def test_our_own_listener_is_no_stranger(self) -> None:
+        port = ports.free_port()
+        made = self.spawn(python(TCP_SERVER, port), stdout=subprocess.DEVNULL)
+        self.assertIsNone(made.stranger(self.listening(made, port)))
+
+    def test_a_childs_listener_is_ours_too(self) -> None:
+        port = ports.free_port()
+        made = self.spawn(["sh", "-c", '"$0" "$@" & wait', *python(TCP_SERVER, port)], stdout=subprocess.DEVNULL)
+        self.assertIsNone(made.stranger(self.listening(made, port)))
+
+    def test_a_listener_that_is_older_than_our_command_is_a_stranger(self) -> None:
+        port = ports.free_port()
+        other = self.spawn(python(TCP_SERVER, port), stdout=subprocess.DEVNULL)
+        found = self.listening(other, port)
+        # Start times are told in hundredths of a second.
+        self.assertTrue(soon(lambda: clock_is_after(other.pid)))
+        made = self.spawn(SLEEP)
+        with mock.patch.object(made._table, "mark", return_value=None):
+            self.assertEqual(made.stranger(found).pid, other.pid)
+
+    def test_a_listener_with_another_mark_is_a_stranger(self) -> None:
+        port = ports.free_port()
+        made = self.spawn(SLEEP)
+        other = self.spawn(python(TCP_SERVER, port), stdout=subprocess.DEVNULL)
+        self.assertEqual(made.stranger(self.listening(other, port)).pid, other.pid)
+
+    def test_a_younger_listener_without_a_mark_passes(self) -> None:
+        port = ports.free_port()
+        made = self.spawn(SLEEP)
+        environment = {name: value for name, value in os.environ.items() if name != processes.MARK}
+        other = subprocess.Popen(python(TCP_SERVER, port), env=environment, stdout=subprocess.DEVNULL)
+        self.addCleanup(other.wait)
+        self.addCleanup(other.kill)
+        self.assertIsNone(made.stranger(self.listening(made, port)))
+
+    def test_a_listener_that_cannot_be_seen_passes(self) -> None:
+        made = self.spawn(SLEEP)
+        self.assertIsNone(made.stranger([ports.Listener("127.0.0.1", 80, inode=1)]))
+
+
+class WithoutLinuxTests(LeaderTests, EndTests):
+    """The same with the portable process table, without pidfd and waitid, as on macOS."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        for patch in (
+            mock.patch.object(processes, "table", lambda: processes.Portable()),
+            mock.patch.object(group, "_watch_exit", return_value=None),
+        ):
+            patch.start()
+            self.addCleanup(patch.stop)
+        waitid = os.waitid
+        del os.waitid
+        self.addCleanup(setattr, os, "waitid", waitid)
+
+    def test_its_end_is_seen_without_reaping_it(self) -> None:
+        made = self.spawn(EXIT_3, stdout=subprocess.DEVNULL)
+        self.await_end(made)
+        self.assertEqual((made.poll(), made.held), (3, False), "to learn the status is to reap here")
+
+    def test_its_end_wakes_a_pause(self) -> None:
+        self.skipTest("nothing wakes a pause where there is neither pidfd nor kqueue")
+
+
+class ManyDescriptorsTests(GroupCase):
+    def test_a_descriptor_above_those_that_select_takes_still_wakes_a_pause(self) -> None:
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if hard != resource.RLIM_INFINITY and hard < 1200:
+            self.skipTest("too few descriptors allowed")
+        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1200), hard))
+        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
+        with tempfile.TemporaryFile() as file:
+            many = [os.dup(file.fileno()) for _ in range(1050)]
+            try:
+                made = self.spawn(EXIT_TRUE)
+                with quickly(self, 30):
+                    made.pause(60)
+            finally:
+                for descriptor in many:
+                    os.close(descriptor)
+
+
+class ErrorTests(GroupCase):
+    def test_a_program_that_does_not_exist_raises_what_popen_raises(self) -> None:
+        made = ProcessGroup("x")
+        with self.assertRaises(FileNotFoundError) as caught:
+            made.spawn(["/no/such/program"], env={})
+        self.assertEqual(caught.exception.errno, errno.ENOENT)
+        self.assertEqual((made.pid, made.poll(), made.kill().returncode), (0, None, None))
+
+
+if sys.platform != "linux":
+    del WithoutLinuxTests

@@ -1,0 +1,119 @@
+import os
+import re
+import stat
+import threading
+
+from caseexec.output import OutputLog
+from tests.helpers.leaks import NothingRemains
+
+
+class OutputLogTests(NothingRemains):
+    kept_logs = 0
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.log = OutputLog("a name/with: signs")
+        self.addCleanup(self.log.remove)
+
+    def write(self, data: bytes) -> None:
+        os.write(self.log.writer, data)
+
+    def find(self, pattern: str) -> bool:
+        return self.log.find(re.compile(pattern, re.MULTILINE)) is not None
+
+    def test_only_its_owner_can_read_the_file(self) -> None:
+        self.assertEqual(stat.S_IMODE(os.stat(self.log.path).st_mode), 0o600)
+        self.assertIn("caseexec-a_name_with_signs-", self.log.path)
+
+    def test_two_writers_do_not_overwrite_each_other(self) -> None:
+        second = os.open(self.log.path, os.O_WRONLY | os.O_APPEND)
+        self.addCleanup(os.close, second)
+        self.write(b"one\n")
+        os.write(second, b"two\n")
+        self.write(b"three\n")
+        self.assertEqual(self.log.tail(), "one\ntwo\nthree")
+
+    def test_the_tail_of_a_short_output_is_all_of_it(self) -> None:
+        self.assertEqual(self.log.tail(), "")
+        self.write(b"hello\nworld")
+        self.assertEqual(self.log.tail(), "hello\nworld")
+
+    def test_a_long_output_is_cut_to_its_last_lines_and_says_so(self) -> None:
+        self.write(b"".join(b"line %d\n" % number for number in range(100)))
+        tail = self.log.tail().splitlines()
+        self.assertRegex(tail[0], r"^\[\.\.\. \d+ bytes before\]$")
+        self.assertEqual((tail[1], tail[-1], len(tail)), ("line 60", "line 99", 41))
+
+    def test_a_long_line_is_cut_to_its_last_bytes(self) -> None:
+        self.write(b"x" * 100_000 + b"the end")
+        tail = self.log.tail()
+        self.assertLess(len(tail), 8 * 1024 + 50)
+        self.assertTrue(tail.endswith("the end"))
+
+    def test_what_is_no_utf8_is_shown_as_replaced(self) -> None:
+        self.write(b"\xff\xfe ok")
+        self.assertEqual(self.log.tail(), "�� ok")
+
+    def test_what_came_since_a_mark(self) -> None:
+        self.write(b"before\n")
+        mark = self.log.mark()
+        self.write(b"after\n")
+        self.assertEqual(self.log.since(mark), "after\n")
+
+    def test_a_banner_is_found_though_it_is_split_over_writes_and_in_mid_line(self) -> None:
+        self.write(b"starting\n... rea")
+        self.assertFalse(self.find("ready"))
+        self.write(b"dy, stea")
+        self.assertTrue(self.find("ready"))
+
+    def test_a_banner_with_a_character_split_over_writes_is_found(self) -> None:
+        data = "größe".encode()
+        self.write(data[:4])
+        self.assertFalse(self.find("größe"))
+        self.write(data[4:])
+        self.assertTrue(self.find("größe"))
+
+    def test_anchors_are_the_ends_of_lines_wherever_the_search_goes_on(self) -> None:
+        self.write(b"x" * 20_000)
+        self.assertFalse(self.find("^xready"))
+        self.write(b"xready\n")
+        self.assertFalse(self.find("^xready"), "this is in the middle of a line")
+        self.write(b"xready\n")
+        self.assertTrue(self.find("^xready$"))
+
+    def test_a_banner_is_found_in_fifty_megabytes(self) -> None:
+        chunk = b"noise noise noise noise noise noise\n" * 30_000
+        for _ in range(48):
+            self.write(chunk)
+        self.assertFalse(self.find("banner"))
+        self.write(b"the banner")
+        self.assertTrue(self.find("banner"))
+
+    def test_a_truncated_file_is_searched_from_its_beginning(self) -> None:
+        self.write(b"a long beginning\n")
+        self.assertFalse(self.find("ready"))
+        os.truncate(self.log.path, 0)
+        self.write(b"ready\n")
+        self.assertTrue(self.find("ready"))
+
+    def test_a_reader_waits_for_more_while_the_writer_is_alive(self) -> None:
+        alive = threading.Event()
+        alive.set()
+        reader = self.log.reader(alive.is_set)
+        self.write(b"one\n")
+        self.assertEqual(reader.readline(), "one\n")
+        lines: list[str] = []
+        thread = threading.Thread(target=lambda: lines.extend(reader))
+        thread.start()
+        self.write(b"two\nthree")
+        alive.clear()
+        thread.join(10)
+        self.assertEqual(lines, ["two\n", "three"])
+
+    def test_the_tail_outlives_the_file(self) -> None:
+        self.write(b"last words\n")
+        self.log.remove()
+        self.assertEqual(self.log.tail(), "last words")
+        self.assertFalse(os.path.exists(self.log.path))
+        with self.assertRaisesRegex(ValueError, "no longer open for writing"):
+            _ = self.log.writer
