@@ -214,7 +214,7 @@ class AlreadyRunning(ExecutorError):
         if not self.place.startswith("port"):
             return f"{end}, or use another one."
         listener = f"{self.facts.setting('listener')} = 'any'" if self.facts.declared else "listener='any'"
-        meant = "" if self.facts.pid is None else f" Is it meant to answer? Set {listener}."
+        meant = f" Is it meant to answer? Set {listener}."
         lease = "; 0 leases a free one" if self.facts.declared else ""
         return f"{end}, or use another port ({self.facts.setting('port')}{lease}).{meant}"
 

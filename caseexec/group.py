@@ -250,7 +250,7 @@ class ProcessGroup:
         for signal_number in dict.fromkeys((number or signal.SIGKILL, signal.SIGKILL)):
             for _ in Deadline(_KILL_PATIENCE).turns(self.pause):
                 living = self._living()
-                if not living:
+                if not living and (self.process is None or self.poll() is not None):
                     return Ending(self._reap())
                 self._send(living, signal_number)
         return Ending(self._reap(), survivors=tuple(status.identity.pid for status in living))

@@ -45,8 +45,8 @@ __all__ = [
     "UnixSocketServiceMixin",
 ]
 
-# unittest leaves the frames of such a module out of a failure's traceback.
-__unittest = True
+# Its frames are left out of the traceback of a failed class, by unittest and by pytest.
+__unittest = __tracebackhide__ = True
 
 _PREFIX = "service_"
 

@@ -8,18 +8,19 @@ from __future__ import annotations
 import io
 import os
 import re
+import subprocess
 import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Any
 
 from caseexec.deadline import Deadline
 
 if TYPE_CHECKING:
     from _typeshed import WriteableBuffer
 
-__all__ = ["TAIL_BYTES", "TAIL_LINES", "OutputLog"]
+__all__ = ["TAIL_BYTES", "TAIL_LINES", "Capture", "OutputLog"]
 
 TAIL_LINES = 40
 TAIL_BYTES = 8 * 1024
@@ -128,6 +129,39 @@ class OutputLog:
 
     def _read(self, start: int, length: int) -> str:
         return os.pread(self._read_fd, length, start).decode("utf-8", "replace")
+
+
+class Capture:
+    """What a command writes, where it is captured: none, one or two logs.
+
+    :ivar logs: stdout's, or both streams' together; then stderr's, when it is captured apart.
+    :ivar stdout: what to hand to :class:`subprocess.Popen`.
+    :ivar stderr: likewise.
+    """
+
+    def __init__(self) -> None:
+        self.logs: list[OutputLog] = []
+        self.stdout: int | IO[Any] | None = None
+        self.stderr: int | IO[Any] | None = None
+
+    def open(self, name: str, stdout: int | IO[Any] | None, stderr: int | IO[Any] | None) -> None:
+        """Open a log for each stream that is to be a ``PIPE``; any other is handed on as it is."""
+        self.stdout, self.stderr = self._opened(name, stdout), self._opened(name, stderr)
+
+    def _opened(self, name: str, stream: int | IO[Any] | None) -> int | IO[Any] | None:
+        if stream != subprocess.PIPE:
+            return stream
+        self.logs.append(OutputLog(name))
+        return self.logs[-1].writer
+
+    def close_writers(self) -> None:
+        """Close our copies of the descriptors, once the process has its own."""
+        for log in self.logs:
+            log.close_writer()
+
+    def tail(self, lines: int = TAIL_LINES, limit: int = TAIL_BYTES) -> str:
+        """The last lines of each log."""
+        return "\n".join(filter(None, (log.tail(lines, limit) for log in self.logs)))
 
 
 class _Follower(io.RawIOBase):

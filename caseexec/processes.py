@@ -149,7 +149,8 @@ class Procfs:
                 fields = file.read().rpartition(b")")[2].split()
         except OSError:
             return None
-        zombie = fields[0] in (b"Z", b"X")
+        # Of a process whose main thread has ended before the others, too, the state is said to be Z.
+        zombie = fields[0] in (b"Z", b"X") and int(fields[17]) <= 1
         return Status(Identity(pid, int(fields[19])), int(fields[1]), int(fields[2]), zombie)
 
     def mark(self, pid: int) -> str | None:

@@ -12,7 +12,8 @@ from caseexec.service import Service
 
 __all__ = ["Launch"]
 
-__unittest = True  # Its frames are left out of the traceback of a failed class.
+# Its frames are left out of the traceback of a failed class, by unittest and by pytest.
+__unittest = __tracebackhide__ = True
 
 # How often a leased port that was lost to somebody else is leased anew.
 _LEASES = 3

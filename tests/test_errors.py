@@ -100,7 +100,7 @@ shop.tests.CacheTests timed out after 30 seconds: it was not ready
     def test_already_running_says_that_the_owner_could_not_be_seen(self) -> None:
         unseen = errors.AlreadyRunning(FakeExecutor(declared=False, who="TCPExecutor('x')", pid=None), Owner())
         self.assertIn("held by a process that could not be seen", str(unseen))
-        self.assertIn("use another port (its port).", str(unseen))
+        self.assertIn("use another port (its port). Is it meant to answer? Set listener='any'.", str(unseen))
         nobody = errors.AlreadyRunning(FakeExecutor())
         self.assertIn("taken, and who holds it could not be seen", str(nobody))
 

@@ -527,17 +527,9 @@ class AlreadyRunningTests(ExecutorCase):
         port = self.port()
         with socket.socket() as sock:
             sock.bind(("127.0.0.1", port))
-            start = mock.patch.object(TCPExecutor, "pre_start_check", autospec=True, side_effect=_listen(sock))
-            with start, TCPExecutor(SLEEP, "127.0.0.1", port, listener="any") as executor:
+            sock.listen()
+            with TCPExecutor(SLEEP, "127.0.0.1", port, listener="any") as executor:
                 self.assertTrue(executor.running())
-
-
-def _listen(sock: socket.socket):
-    def listen(_: object) -> bool:
-        sock.listen()
-        return False
-
-    return listen
 
 
 def _listen_first(sock: socket.socket):
@@ -581,8 +573,8 @@ class BadArgumentTests(ExecutorCase):
 
     def test_what_cannot_be_right_is_refused_when_it_is_said(self) -> None:
         for make, text in (
-            (lambda: SimpleExecutor(""), "command: it is empty"),
-            (lambda: SimpleExecutor([]), "command: it is empty"),
+            (lambda: SimpleExecutor("").start(), "command: it is empty"),
+            (lambda: SimpleExecutor([]).start(), "command: it is empty"),
             (lambda: SimpleExecutor("a 'b"), "command: .* cannot be split"),
             (lambda: TCPExecutor("x", "h", 0), "port: 0 is no port: it must be a number from 1 to 65535"),
             (lambda: TCPExecutor("x", "h", 65536), "port: 65536 is no port"),
@@ -610,9 +602,16 @@ class BadArgumentTests(ExecutorCase):
         self.assertEqual(TCPExecutor("x", "::1", 80).address, "[::1]:80")
         self.assertEqual(TCPExecutor("x", "h", 80).url, "tcp://h:80")
         self.assertEqual(UnixSocketExecutor("x", "/s").url, "unix:///s")
-        self.assertEqual(
-            (SimpleExecutor("x").address, SimpleExecutor("x").url, SimpleExecutor("x").port), ("", "", None)
-        )
+        self.assertEqual((Executor("x").address, Executor("x").url, Executor("x").port), ("", "", None))
+
+    def test_an_executor_of_something_that_runs_elsewhere_can_wait_for_it(self) -> None:
+        class Elsewhere(TCPExecutor):
+            def start(self):
+                self._set_timeout()
+                return self.wait_for(self.after_start_check)
+
+        with self.tcp() as server:
+            Elsewhere([], server.host, server.port, timeout=10).start().stop()
 
     def test_windows_gets_a_clear_error(self) -> None:
         with mock.patch.object(executors.simple.os, "name", "nt"), self.assertRaises(errors.UnsupportedPlatform):

@@ -84,6 +84,19 @@ class ProcfsTests(TableTests, unittest.TestCase):
         process.stdout.readline()
         self.assertEqual(self.table.status(process.pid).parent, os.getpid())
 
+    def test_a_process_whose_main_thread_has_ended_is_no_zombie(self) -> None:
+        program = "import ctypes, threading, time; threading.Thread(target=time.sleep, args=(300,)).start(); "
+        process = subprocess.Popen([sys.executable, "-c", program + "ctypes.CDLL(None).pthread_exit(None)"])
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+
+        def state() -> str:
+            with open(f"/proc/{process.pid}/stat") as file:
+                return file.read().rpartition(")")[2].split()[0]
+
+        self.assertTrue(soon(lambda: state() == "Z"))
+        self.assertFalse(self.table.status(process.pid).zombie)
+
     def test_threads_are_not_taken_for_processes(self) -> None:
         moment = self.table.moment()
         done = threading.Event()

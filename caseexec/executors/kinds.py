@@ -26,7 +26,8 @@ __all__ = [
     "UnixSocketExecutor",
 ]
 
-__unittest = True  # Its frames are left out of the traceback of a failed class.
+# Its frames are left out of the traceback of a failed class, by unittest and by pytest.
+__unittest = __tracebackhide__ = True
 
 
 class URL(str):
@@ -50,16 +51,11 @@ class TCPExecutor(Executor):
 
     def __init__(self, command: Command, host: str, port: int, *args: Any, **kwargs: Any) -> None:
         super().__init__(command, *args, **kwargs)
-        self._host, self._port = host, _checked_port(port)
+        self.host = host
+        self.port: int = _checked_port(port)
 
     def _own_probe(self) -> Probe | None:
         return TCPProbe(self.host, self.port)
-
-    @property
-    def port(self) -> int:
-        """The port that the command listens on."""
-        assert self._port is not None
-        return self._port
 
     def _raise_if_lost(self, error: ProcessExitedWithError) -> None:
         super()._raise_if_lost(error)

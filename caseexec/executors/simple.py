@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -30,12 +31,13 @@ from caseexec.errors import (
     shorten,
 )
 from caseexec.group import Ending, ProcessGroup
-from caseexec.output import TAIL_BYTES, TAIL_LINES, OutputLog
+from caseexec.output import TAIL_BYTES, TAIL_LINES, Capture, OutputLog
 from caseexec.processes import MARK
 
 __all__ = ["START_TIMEOUT", "STOP_TIMEOUT", "Command", "SimpleExecutor", "split"]
 
-__unittest = True  # Its frames are left out of the traceback of a failed class.
+# Its frames are left out of the traceback of a failed class, by unittest and by pytest.
+__unittest = __tracebackhide__ = True
 
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 10.0
@@ -102,8 +104,6 @@ class SimpleExecutor:
         else:
             self.command = shlex.join(command)
             self.command_parts = command
-        if not self.command.strip():
-            raise DeclarationError("command", "it is empty: name the program to run and its arguments")
         self.name = name
         self._cwd = cwd
         self._shell = shell
@@ -124,16 +124,7 @@ class SimpleExecutor:
         self._deadline: Deadline | None = None
         self._refusal = ""
         self._returncode: int | None = None
-        self._last_log: OutputLog | None = None
-        self._declared = False
-        self._host = "127.0.0.1"
-        self._port: int | None = None
-        self._tmp: str | None = None
-
-    def belongs_to_service(self, host: str, port: int | None, tmp: str) -> None:
-        """Note what the declaration knows that this executor was made of."""
-        self._declared = True
-        self._host, self._port, self._tmp = host, port, tmp
+        self._capture = Capture()
 
     # -- what it knows -------------------------------------------------------------------------------------------------
 
@@ -148,33 +139,6 @@ class SimpleExecutor:
         return self.process.pid if self.process else None
 
     @property
-    def host(self) -> str:
-        """The address that the command listens on."""
-        return self._host
-
-    @property
-    def port(self) -> int | None:
-        """The port that the command listens on; ``None`` when it has none."""
-        return self._port
-
-    @property
-    def address(self) -> str:
-        """``host:port``, an IPv6 host in brackets; empty without a port."""
-        if self._port is None:
-            return ""
-        return f"[{self._host}]:{self._port}" if ":" in self._host else f"{self._host}:{self._port}"
-
-    @property
-    def url(self) -> str:
-        """``tcp://host:port``; empty without a port."""
-        return f"tcp://{self.address}" if self.address else ""
-
-    @property
-    def tmp(self) -> str | None:
-        """The directory that ``{tmp}`` stands for; ``None`` for an executor that no service made."""
-        return self._tmp
-
-    @property
     def envvars(self) -> dict[str, str]:
         """The environment of the command: the present one, the given variables, and the mark once it is started."""
         mark = {MARK: self._owned.group.mark} if self._owned else {}
@@ -183,23 +147,17 @@ class SimpleExecutor:
     @property
     def logs(self) -> Sequence[OutputLog]:
         """The captured streams: stdout, and stderr where it is captured apart."""
-        return self._owned.logs if self._owned else []
+        return self._capture.logs
 
     @property
     def log_path(self) -> str | None:
         """The file with the captured output; it is removed when the command was stopped without an error."""
-        log = self.logs[0] if self.logs else self._last_log
-        return log.path if log else None
+        return self.logs[0].path if self.logs else None
 
     @property
     def deadline(self) -> Deadline:
         """Until when the start, or the wait that is under way, has to succeed."""
         return self._deadline or Deadline(self._timeout)
-
-    @property
-    def listener(self) -> str:
-        """Whose listener counts as ready: ``"ours"``, or ``"any"``."""
-        return "any"
 
     def output(self) -> IO[Any] | None:
         """The command's stdout as a text stream, from its beginning; ``None`` when it is not started or captured.
@@ -213,22 +171,23 @@ class SimpleExecutor:
         return self._stream(-1) if self._stderr == subprocess.PIPE else None
 
     def _stream(self, index: int) -> IO[Any] | None:
-        if self._owned is None or not self.logs:
+        if self._owned is None:
             return None
         group = self._owned.group
         return self.logs[index].reader(lambda: group.poll() is None, group.pause)
 
     def tail(self, lines: int = TAIL_LINES, limit: int = TAIL_BYTES) -> str:
         """The last lines that the command wrote, at most *limit* bytes of each stream; also after it has ended."""
-        logs = self.logs or ([self._last_log] if self._last_log else [])
-        return "\n".join(log.tail(lines, limit) for log in logs)
+        return self._capture.tail(lines, limit)
 
     def running(self) -> bool:
         """Whether the command, or what it left running in the background, is alive."""
-        if self._owned is None:
+        return self._lives()
+
+    def _lives(self) -> bool:  # What a subclass makes of running() is its own affair.
+        if self._owned is None or self.process is None or not self._owned.group.ours:
             return False
-        group = self._owned.group
-        return group.ours and (group.process is not None) and (group.poll() is None or bool(group.living()))
+        return self._owned.group.poll() is None or bool(self._owned.group.living())
 
     @property
     def who(self) -> str:
@@ -243,9 +202,7 @@ class SimpleExecutor:
         """What is known now, for errors."""
         return Facts(
             who=self.who,
-            declared=self._declared,
             command=self.command,
-            awaiting=self._awaiting(),
             waited=self._deadline.elapsed() if self._deadline else None,
             refusal=self._refusal,
             pid=self.pid,
@@ -253,9 +210,6 @@ class SimpleExecutor:
             log_path=self.log_path,
             output=self.tail(),
         )
-
-    def _awaiting(self) -> str:
-        return ""
 
     # -- start ---------------------------------------------------------------------------------------------------------
 
@@ -265,8 +219,10 @@ class SimpleExecutor:
         :raises CommandNotFound: the program or the directory does not exist.
         :raises UnsupportedPlatform: on Windows.
         """
-        if self.running():
+        if self._lives():
             return self
+        if not self.command.strip():
+            raise DeclarationError("command", "it is empty: name the program to run and its arguments")
         if self._owned is not None:  # It has ended by itself; nothing of it may remain.
             self.kill()
         if os.name != "posix":
@@ -286,21 +242,17 @@ class SimpleExecutor:
     def _spawn(self) -> None:
         run = registry.current_run()
         group = ProcessGroup(run.new_mark())
-        logs: list[OutputLog] = []
+        self._capture = Capture()
         # Entered in the books first: from here on an interrupt at any point leaves nothing behind.
-        self._owned = registry.OwnedGroup(run, group, self._plan, logs)
+        self._owned = registry.OwnedGroup(run, group, self._plan, self._capture.logs)
         run.groups.add(self._owned)
         self._owned.plan = replace(self._plan, environment=self.envvars)
-        streams = {"stdin": self._stdin, "stdout": self._stdout, "stderr": self._stderr}
-        for stream in ("stdout", "stderr"):
-            if streams[stream] == subprocess.PIPE:
-                logs.append(OutputLog(self.name or _program(self.command_parts)))
-                streams[stream] = logs[-1].writer
+        self._capture.open(self.name or os.path.basename(self.command_parts[0]), self._stdout, self._stderr)
+        streams = {"stdin": self._stdin, "stdout": self._capture.stdout, "stderr": self._capture.stderr}
         settings = {"shell": self._shell, "cwd": self._cwd, "env": self.envvars}
         command = self.command if self._shell else self.command_parts
         group.spawn(command, **{"text": True, **self._popen_kwargs, **streams, **settings})
-        for log in logs:
-            log.close_writer()
+        self._capture.close_writers()
 
     def _not_startable(self, error: OSError) -> Exception:
         program = str(self.command_parts[0])
@@ -336,6 +288,8 @@ class SimpleExecutor:
     def _pause(self, seconds: float) -> None:
         if self._owned is not None:
             self._owned.group.pause(seconds)
+        else:
+            time.sleep(seconds)
 
     def _abort(self, keep_logs: bool = True) -> None:
         """End a start that failed; the log stays, as the error names it."""
@@ -408,7 +362,6 @@ class SimpleExecutor:
 
     def _forget(self, keep_logs: bool = False) -> None:
         if self._owned is not None:
-            self._last_log = self._owned.logs[0] if self._owned.logs else None
             self._owned.forget(keep_logs)
             self._owned = None
         self._deadline = None
@@ -464,7 +417,3 @@ def split(command: str) -> list[str]:
         return shlex.split(command)
     except ValueError as error:
         raise DeclarationError("command", f"{command!r} cannot be split into arguments: {error}") from error
-
-
-def _program(parts: Sequence[str]) -> str:
-    return os.path.basename(str(parts[0])) if parts else "service"

@@ -8,14 +8,16 @@ from dataclasses import replace
 from typing import Any, Self
 
 from caseexec import registry
-from caseexec.errors import AlreadyRunning, DeclarationError, Owner, ProcessExitedWithError
+from caseexec.errors import AlreadyRunning, DeclarationError, Facts, Owner, ProcessExitedWithError
 from caseexec.executors.simple import Command, SimpleExecutor, split
+from caseexec.output import Capture
 from caseexec.ports import Listener
 from caseexec.probes import Claim, NotReady, Probe, all_of, as_probe
 
 __all__ = ["Executor"]
 
-__unittest = True  # Its frames are left out of the traceback of a failed class.
+# Its frames are left out of the traceback of a failed class, by unittest and by pytest.
+__unittest = __tracebackhide__ = True
 
 
 class Executor(SimpleExecutor):
@@ -26,7 +28,12 @@ class Executor(SimpleExecutor):
     :param probe: a further probe or function; all must hold.
     :param listener: ``"ours"``: a stranger on our port is an error; ``"any"``: everybody may answer (socket activation,
         a port that is passed on).
+    :ivar host: the address that the command listens on.
+    :ivar port: the port that it listens on; ``None`` when it has none.
     """
+
+    host: str = "127.0.0.1"
+    port: int | None = None
 
     def __init__(
         self,
@@ -42,6 +49,34 @@ class Executor(SimpleExecutor):
         self._further = as_probe(probe) if probe is not None else None
         self._listener = listener
         self.occupant: Owner | None = None
+        self._declared = False
+        self._tmp: str | None = None
+
+    def belongs_to_service(self, host: str, port: int | None, tmp: str) -> None:
+        """Note what the declaration knows that this executor was made of."""
+        self._declared = True
+        self.host, self.port, self._tmp = host, port, tmp
+
+    @property
+    def address(self) -> str:
+        """``host:port``, an IPv6 host in brackets; empty without a port."""
+        if self.port is None:
+            return ""
+        return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
+
+    @property
+    def url(self) -> str:
+        """``tcp://host:port``; empty without a port."""
+        return f"tcp://{self.address}" if self.address else ""
+
+    @property
+    def tmp(self) -> str | None:
+        """The directory that ``{tmp}`` stands for; ``None`` for an executor that no service made."""
+        return self._tmp
+
+    def facts(self) -> Facts:
+        """What is known now, for errors."""
+        return replace(super().facts(), declared=self._declared, awaiting=self._awaiting())
 
     @property
     def listener(self) -> str:
@@ -74,7 +109,8 @@ class Executor(SimpleExecutor):
         probe = self._own_probe()
         if probe is None and self._further is None:
             raise NotImplementedError(f"{type(self).__name__} needs a probe, or a pre_start_check() of its own")
-        self.occupant = probe.occupant() if isinstance(probe, Claim) else None
+        # Where any listener will do, one that was there before (socket activation) is no reason not to start.
+        self.occupant = probe.occupant() if isinstance(probe, Claim) and self._listener == "ours" else None
         return self.occupant is not None
 
     def after_start_check(self) -> bool:
@@ -109,6 +145,8 @@ class Executor(SimpleExecutor):
         :raises CommandNotFound: the program or the directory does not exist.
         """
         self._deadline, self._refusal = None, ""
+        if self._owned is None:
+            self._capture = Capture()
         if self.pre_start_check():
             raise AlreadyRunning(self)
         try:

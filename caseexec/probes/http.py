@@ -75,7 +75,7 @@ class HTTPProbe:
         if urlsplit(self.url).scheme == "https":
             import ssl
 
-            context = ssl.create_default_context()
+            context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
             context.check_hostname = False
             context.verify_mode = ssl.CERT_NONE
             return http.client.HTTPSConnection(at.host, at.port, timeout=timeout, context=context)

@@ -13,7 +13,8 @@ from caseexec.probes.base import CONNECT_TIMEOUT, NotReady, Target, refusal
 
 __all__ = ["TCPProbe", "refuse_self", "require_ours"]
 
-__unittest = True  # Its frames are left out of the traceback of a failed class.
+# Its frames are left out of the traceback of a failed class, by unittest and by pytest.
+__unittest = __tracebackhide__ = True
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,32 @@
+"""The examples in the manual and the README are real files, and they pass."""
+
+import os
+import pathlib
+import re
+import textwrap
+import unittest
+
+from tests.helpers.runs import ROOT, RunCase
+
+EXAMPLES = sorted(pathlib.Path(ROOT, "docs", "examples").glob("*.py"))
+
+
+class ExamplesTests(RunCase):
+    def test_each_example_passes_and_leaves_nothing(self) -> None:
+        self.assertTrue(EXAMPLES)
+        for example in EXAMPLES:
+            with self.subTest(example.name):
+                code, output = self.run_python("-W", "error", str(example))
+                self.assertEqual(code, 0, output)
+                self.assertIn("OK", output)
+                self.assertEqual(os.listdir(self.run_tmp), [])
+
+    def test_the_readme_shows_the_quickstart_as_it_is(self) -> None:
+        readme = pathlib.Path(ROOT, "README.rst").read_text()
+        (block,) = re.findall(r"\.\. code-block:: python\n\n((?:(?:    .*)?\n)+)", readme)
+        quickstart = pathlib.Path(ROOT, "docs", "examples", "test_quickstart.py").read_text()
+        self.assertEqual(textwrap.dedent(block).strip(), quickstart.strip())
+
+
+if __name__ == "__main__":
+    unittest.main()
