@@ -194,13 +194,9 @@ class ProcessGroup:
         """Signal the whole group, unless its leader is reaped and its number may be somebody else's."""
         if not self.held:
             return
-        try:
+        # Not permitted: only other users' processes are left, or on macOS zombies. Who survives is told at the end.
+        with suppress(ProcessLookupError, PermissionError):
             os.killpg(self.pid, number)
-        except ProcessLookupError:
-            pass
-        except PermissionError:  # macOS says so of a group in which only zombies are left.
-            if any(status.group == self.pid for status in self._living()):
-                raise
 
     def end(self, stop_signal: int, kill_signal: int, deadline: Deadline) -> Ending:
         """Ask everybody to end, wait until *deadline*, kill who is left, prove that nobody is, and reap the leader.
@@ -248,11 +244,14 @@ class ProcessGroup:
         if self.process is None:
             self._await_marks()
         for signal_number in dict.fromkeys((number or signal.SIGKILL, signal.SIGKILL)):
+            told: set[processes.Identity] = set()
             for _ in Deadline(_KILL_PATIENCE).turns(self.pause):
                 living = self._living()
                 if not living and (self.process is None or self.poll() is not None):
                     return Ending(self._reap())
-                self._send(living, signal_number)
+                # Once each: to some programs a signal means another thing the second time.
+                self._send([status for status in living if status.identity not in told], signal_number)
+                told.update(status.identity for status in living)
         return Ending(self._reap(), survivors=tuple(status.identity.pid for status in living))
 
     def _await_marks(self) -> None:
@@ -268,7 +267,8 @@ class ProcessGroup:
             self._send(self._living(), number)
 
     def _send(self, living: list[processes.Status], number: int) -> None:
-        self.signal(number)
+        if living:
+            self.signal(number)
         for status in living:
             if not (self.held and status.group == self.pid):
                 self._table.send(status.identity, number)

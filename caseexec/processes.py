@@ -89,7 +89,7 @@ class ProcessTable(Protocol):
         """Whether a process has a socket open; ``False`` when that can't be seen."""
 
     def send(self, identity: Identity, number: int) -> bool:
-        """Send a signal to this very process, never to a later one with its pid; ``False`` when it is gone."""
+        """Send a signal to this very process, never to a later one with its pid; ``False`` when it is gone or not ours."""
 
 
 @functools.cache
@@ -249,7 +249,7 @@ class Procfs:
                 return False
             signal.pidfd_send_signal(fd, number)
             return True
-        except ProcessLookupError:
+        except (ProcessLookupError, PermissionError):
             return False
         finally:
             os.close(fd)
@@ -323,6 +323,6 @@ def _send_by_pid(processes: ProcessTable, identity: Identity, number: int) -> bo
         return False
     try:
         os.kill(identity.pid, number)
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError):
         return False
     return True
