@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from caseexec.errors import (
         AlreadyRunning,
+        CommandNotExecutable,
         CommandNotFound,
         DeclarationError,
         ExecutorError,
@@ -46,6 +47,7 @@ if TYPE_CHECKING:
 __all__ = [
     "AlreadyRunning",
     "CommandExecutor",
+    "CommandNotExecutable",
     "CommandNotFound",
     "CommandServiceMixin",
     "DeclarationError",

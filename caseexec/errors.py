@@ -7,12 +7,14 @@ ended, and the last lines that it wrote. The facts are in :attr:`ExecutorError.f
 from __future__ import annotations
 
 import signal
+import textwrap
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
 
 __all__ = [
     "AlreadyRunning",
+    "CommandNotExecutable",
     "CommandNotFound",
     "DeclarationError",
     "ExecutorError",
@@ -92,7 +94,7 @@ class Facts:
     :ivar refusal: the last answer that was not yet "ready".
     :ivar pid: the process group's leader.
     :ivar returncode: how the leader had ended, ``None`` while it was running.
-    :ivar log_path: the file with everything that the command wrote.
+    :ivar log_paths: the files with everything that the command wrote: one, or one for stdout and one for stderr.
     :ivar output: the last lines of it.
     """
 
@@ -104,8 +106,13 @@ class Facts:
     refusal: str = ""
     pid: int | None = None
     returncode: int | None = None
-    log_path: str | None = None
+    log_paths: tuple[str, ...] = ()
     output: str = ""
+
+    @property
+    def log_path(self) -> str | None:
+        """The first of :attr:`log_paths`; ``None`` when nothing was captured."""
+        return self.log_paths[0] if self.log_paths else None
 
     def setting(self, name: str) -> str:
         """Name the attribute or argument with which the user changes *name*."""
@@ -113,13 +120,14 @@ class Facts:
 
     def lines(self) -> list[str]:
         """The facts below an error's first line, one each; those not known are left out."""
-        found = [f"  command: {self.command}"] if self.command else []
+        command = textwrap.indent(textwrap.dedent(self.command).strip(), "    ").strip()
+        found = [f"  command: {command}"] if command else []
         if self.awaiting:
             found.append(f"  waiting for: {self.awaiting}")
         if self.refusal:
             found.append(f"  last refusal: {self.refusal}")
-        if self.log_path is not None:
-            found.append(f"  log: {self.log_path}")
+        if self.log_paths:
+            found.append(f"  log: {' and '.join(self.log_paths)}")
             found.append("  last output:" if self.output else "  last output: none, it wrote nothing")
             found += [f"    {line}" for line in self.output.splitlines()]
         return found
@@ -141,7 +149,7 @@ class ExecutorError(Exception):
     def __init__(self, executor: Any) -> None:
         super().__init__()
         self.executor = executor
-        told = getattr(executor, "facts", None)
+        told = getattr(executor, "_facts", None)
         self.facts: Facts = told() if callable(told) else Facts(who=str(executor))
 
     def headline(self) -> str:
@@ -199,8 +207,8 @@ class AlreadyRunning(ExecutorError):
 
     def __init__(self, executor: Any, owner: Owner | None = None, place: str = "") -> None:
         super().__init__(executor)
-        self.owner = owner or getattr(executor, "occupant", None)
-        self.place = place or getattr(executor, "place", "")
+        self.owner = owner
+        self.place = place
 
     def headline(self) -> str:
         what = self.place or "what it needs"
@@ -248,17 +256,14 @@ class ProcessFinishedWithError(ProcessExitedWithError):
         )
 
 
-class CommandNotFound(ExecutorError, FileNotFoundError):
-    """The program, or the directory to run it in, does not exist or cannot be used.
+class _NotStarted(ExecutorError):
+    remedy = "Install it"
 
-    :ivar problem: what is missing.
-    :ivar searched: the directories that were searched for the program.
-    """
-
-    def __init__(self, executor: Any, problem: str, searched: Iterable[str] = ()) -> None:
+    def __init__(self, executor: Any, problem: str, searched: Iterable[str] = (), option: str = "command") -> None:
         super().__init__(executor)
-        self.facts = replace(self.facts, awaiting="", log_path=None)
+        self.facts = replace(self.facts, awaiting="", log_paths=())
         self.problem = problem
+        self.option = option
         self.searched = list(searched)
 
     def headline(self) -> str:
@@ -266,9 +271,25 @@ class CommandNotFound(ExecutorError, FileNotFoundError):
 
     def way_out(self) -> str:
         where = f" Searched PATH: {':'.join(self.searched)}." if self.searched else ""
-        wrong = "cwd" if "directory" in self.problem else "command"
-        install = "Create it" if wrong == "cwd" else "Install it"
-        return f"{install}, or change {self.facts.setting(wrong)}.{where}"
+        remedy = "Create it" if self.option == "cwd" else self.remedy
+        return f"{remedy}, or change {self.facts.setting(self.option)}.{where}"
+
+
+class CommandNotFound(_NotStarted, FileNotFoundError):
+    """The program, or the directory to run it in, does not exist.
+
+    :ivar problem: what is missing.
+    :ivar searched: the directories that were searched for the program.
+    """
+
+
+class CommandNotExecutable(_NotStarted, PermissionError):
+    """The program may not be executed.
+
+    :ivar problem: which.
+    """
+
+    remedy = "Make it executable"
 
 
 class UnsupportedPlatform(ExecutorError, NotImplementedError):

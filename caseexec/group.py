@@ -74,7 +74,15 @@ class ProcessGroup:
 
         :raises OSError: as :class:`subprocess.Popen`.
         """
-        self.process = subprocess.Popen(command, **{**popen, "start_new_session": True})
+        marker = processes.marker(self.mark)
+        try:
+            inherited = (*popen.get("pass_fds", ()), *([] if marker is None else [marker]))
+            if popen.get("close_fds", True):
+                popen = {**popen, "pass_fds": inherited}
+            self.process = subprocess.Popen(command, **{**popen, "start_new_session": True})
+        finally:
+            if marker is not None:
+                os.close(marker)
         self._exit = _watch_exit(self.process.pid)
         status = self._table.status(self.process.pid)
         self._leader = status.identity if status else None
@@ -156,9 +164,11 @@ class ProcessGroup:
         if identity in self._others:
             return False
         mark = self._table.mark(identity.pid)
-        if mark is None or mark not in ("", self.mark):
+        if mark == self.mark or (not mark and self._table.holds_mark(identity.pid, self.mark)):
+            return True
+        if mark != "":
             self._others.add(identity)
-        return mark == self.mark
+        return False
 
     def stranger(self, listeners: Iterable[Listener]) -> Owner | None:
         """Who of the listeners is not this service: born before its command, or with another mark.

@@ -42,6 +42,7 @@ class OutputLog:
         # Append mode: several processes write into it, and none overwrites another's lines.
         self._write_fd: int | None = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
         self._scanned: dict[re.Pattern[str], int] = {}
+        self._found: dict[re.Pattern[str], int] = {}
         self._reader: io.TextIOWrapper | None = None
         self._last = ""
 
@@ -83,11 +84,14 @@ class OutputLog:
         left_out = size - len(text.encode(errors="replace")) - 1
         return f"[... {left_out} bytes before]\n{text}" if start or left_out > len(kept) else text
 
-    def find(self, pattern: re.Pattern[str]) -> re.Match[str] | None:
-        """Search what was written since the last call with *pattern*; ``^`` and ``$`` are the ends of a line.
+    def find(self, pattern: re.Pattern[str]) -> int | None:
+        """Search for a pattern, where the last call with it had not yet looked: the end of the first match, in bytes.
 
-        A match may be split over several writes, and its line need not be complete; it may span 8 KiB.
+        ``^`` and ``$`` are the ends of a line. A match may be split over several writes, and its line need not be
+        complete; it may span 8 KiB.
         """
+        if pattern in self._found:
+            return self._found[pattern]
         size = self.mark()
         start = self._scanned.get(pattern, 0)
         if size < start:  # A shell's "> /dev/stderr" truncates the file.
@@ -96,19 +100,33 @@ class OutputLog:
             # One character more than the carry, and a search from behind it: "^" must not match in mid-line.
             begin = max(0, start - _CARRY - 1)
             data = os.pread(self._read_fd, start - begin + _CHUNK, begin)
-            match = pattern.search(data.decode("utf-8", "replace"), 1 if begin else 0)
+            # Surrogates, to tell bytes from characters exactly.
+            text = data.decode("utf-8", "surrogateescape")
+            match = pattern.search(text, 1 if begin else 0)
             if match:
-                return match
+                end = begin + len(text[: match.end()].encode("utf-8", "surrogateescape"))
+                self._found[pattern] = end
+                return end
             start = begin + len(data)
             self._scanned[pattern] = start
         return None
 
-    def reader(self, alive: Callable[[], bool], pause: Callable[[float], object] = time.sleep) -> io.TextIOWrapper:
-        """A text stream over the output from its beginning. Like a pipe's it waits for more while *alive* is true."""
+    def reader(
+        self, alive: Callable[[], bool], pause: Callable[[float], object] = time.sleep, *, start: int = 0
+    ) -> io.TextIOWrapper:
+        """A text stream over the output from *start*, one for all callers.
+
+        Like a pipe's it waits for more while *alive* is true.
+        """
         if self._reader is None:
-            raw = _Follower(os.dup(self._read_fd), alive, pause)
+            raw = _Follower(os.dup(self._read_fd), alive, pause, start)
             self._reader = io.TextIOWrapper(io.BufferedReader(raw), encoding="utf-8", errors="replace")
         return self._reader
+
+    def line_end(self, position: int) -> int:
+        """The end of the line that *position* is in; *position* itself while that line is not complete."""
+        newline = os.pread(self._read_fd, _CARRY, position).find(b"\n")
+        return position if newline < 0 else position + newline + 1
 
     def close(self) -> None:
         """Close every descriptor; the file, and the tail in memory, stay."""
@@ -160,18 +178,22 @@ class Capture:
             log.close_writer()
 
     def tail(self, lines: int = TAIL_LINES, limit: int = TAIL_BYTES) -> str:
-        """The last lines of each log."""
-        return "\n".join(filter(None, (log.tail(lines, limit) for log in self.logs)))
+        """The last lines, at most *limit* bytes; of two streams half of each, under their names."""
+        tails = [log.tail(lines, limit) for log in self.logs]
+        if not all(tails) or len(tails) < 2:
+            return "".join(tails)
+        out, err = (log.tail(lines // 2, limit // 2) for log in self.logs)
+        return f"[stdout]\n{out}\n[stderr]\n{err}"
 
 
 class _Follower(io.RawIOBase):
     """Reads a growing file; its end is the end of whoever writes it."""
 
-    def __init__(self, fd: int, alive: Callable[[], bool], pause: Callable[[float], object]) -> None:
+    def __init__(self, fd: int, alive: Callable[[], bool], pause: Callable[[float], object], start: int) -> None:
         self._fd = fd
         self._alive = alive
         self._pause = pause
-        self._offset = 0
+        self._offset = start
 
     def readable(self) -> bool:
         return True

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 import shlex
+import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 __all__ = ["PLACEHOLDERS", "fill", "fill_command", "names", "nearest", "pattern_problem"]
@@ -42,7 +43,8 @@ def pattern_problem(pattern: str) -> str:
 def fill_command(command: str | Sequence[str], values: Mapping[str, str], shell: bool) -> str | Sequence[str]:
     """Fill a command item by item, after splitting, so that no value is split; for a shell, quote the values."""
     if isinstance(command, str) and shell:
-        return fill(command, values, shlex.quote)
+        # Without the indentation of the class, so that a here-document can end where it must.
+        return fill(textwrap.dedent(command), values, shlex.quote)
     return [fill(str(item), values) for item in (shlex.split(command) if isinstance(command, str) else command)]
 
 

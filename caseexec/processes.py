@@ -25,6 +25,7 @@ __all__ = [
     "Status",
     "describe",
     "holders",
+    "marker",
     "table",
     "tree",
     "user_name",
@@ -73,6 +74,9 @@ class ProcessTable(Protocol):
         Empty when the environment is: it is so for a moment, while the kernel loads a program.
         """
 
+    def holds_mark(self, pid: int, mark: str) -> bool:
+        """Whether a process has the descriptor of :func:`marker` open; ``False`` when that can't be seen."""
+
     def children(self, pid: int) -> list[int]:
         """The processes whose parent is *pid*."""
 
@@ -89,7 +93,22 @@ class ProcessTable(Protocol):
         """Whether a process has a socket open; ``False`` when that can't be seen."""
 
     def send(self, identity: Identity, number: int) -> bool:
-        """Send a signal to this very process, never to a later one with its pid; ``False`` when it is gone or not ours."""
+        """Send a signal to this very process, never to a later one with its pid; ``False``: it is gone, or not ours."""
+
+
+def marker(mark: str) -> int | None:
+    """A descriptor whose name is the mark, to be inherited, where there is such a thing (memfd_create(2)).
+
+    Programs that set their title, as Redis and nginx, overwrite their environment; few close what they inherited.
+    """
+    try:
+        return os.memfd_create(_marker_name(mark))
+    except (AttributeError, OSError):
+        return None
+
+
+def _marker_name(mark: str) -> str:
+    return f"{MARK}={mark}"
 
 
 @functools.cache
@@ -228,7 +247,12 @@ class Procfs:
         return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
     def holds_socket(self, pid: int, inode: int) -> bool:
-        wanted = f"socket:[{inode}]"
+        return self._holds(pid, f"socket:[{inode}]")
+
+    def holds_mark(self, pid: int, mark: str) -> bool:
+        return self._holds(pid, f"/memfd:{_marker_name(mark)} (deleted)")
+
+    def _holds(self, pid: int, wanted: str) -> bool:
         for fd in _listdir(f"/proc/{pid}/fd"):
             try:
                 if os.readlink(f"/proc/{pid}/fd/{fd}") == wanted:
@@ -304,6 +328,9 @@ class Portable:
         return psutil.pids()
 
     def holds_socket(self, pid: int, inode: int) -> bool:
+        return False
+
+    def holds_mark(self, pid: int, mark: str) -> bool:
         return False
 
     def send(self, identity: Identity, number: int) -> bool:

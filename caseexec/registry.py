@@ -24,7 +24,7 @@ from caseexec.processes import MARK
 __all__ = ["OwnedGroup", "Run", "StopPlan", "current_run", "run_command"]
 
 # What is left at exit gets this many seconds to end politely, all together: somebody waits for the prompt.
-_EXIT_GRACE = 10.0
+_EXIT_GRACE = 5.0
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ import os
 import re
 import shlex
 import signal
+import subprocess
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import KW_ONLY, dataclass, field
@@ -177,6 +178,7 @@ class Service:
             stop_command=self.stop_command and fill_command(self.stop_command, values, self.shell),
             expected_returncode=self.expected_returncode,
             envvars={variable: fill(text, values) for variable, text in (self.env or {}).items()},
+            stderr=subprocess.STDOUT,  # In one log, in the order in which things were said.
             probe=self.probe,
             listener=self.listener,
             name=name,

@@ -13,21 +13,21 @@ FACTS = Facts(
     waited=1.5,
     refusal="connection refused",
     pid=4242,
-    log_path="/tmp/x.log",
+    log_paths=("/tmp/x.log",),
     output="one\ntwo",
 )
+
+
+PORT = "port 127.0.0.1:6379"
 
 
 class FakeExecutor:
     """An executor that cannot be pickled, as real ones."""
 
-    occupant = None
-    place = "port 127.0.0.1:6379"
-
     def __init__(self, **changes) -> None:
         self.told = errors.replace(FACTS, **changes)
 
-    def facts(self) -> Facts:
+    def _facts(self) -> Facts:
         return self.told
 
     def __reduce__(self):
@@ -39,7 +39,7 @@ def every_error() -> list[errors.ExecutorError]:
     return [
         errors.ExecutorError(executor),
         errors.TimeoutExpired(executor, 30),
-        errors.AlreadyRunning(executor, Owner(pid=7, command="redis-server", user="redis")),
+        errors.AlreadyRunning(executor, Owner(pid=7, command="redis-server", user="redis"), PORT),
         errors.ProcessExitedWithError(executor, 3),
         errors.ProcessFinishedWithError(executor, -11),
         errors.CommandNotFound(executor, "there is no program 'redis-server'", ["/usr/bin", "/bin"]),
@@ -74,6 +74,11 @@ shop.tests.CacheTests timed out after 30 seconds: it was not ready
     two""",
         )
 
+    def test_a_command_of_several_lines_is_indented_and_two_logs_are_named(self) -> None:
+        executor = FakeExecutor(command="\n    one\n      two\n    ", log_paths=("/a", "/b"))
+        self.assertIn("  command: one\n      two\n  waiting", str(errors.TimeoutExpired(executor, 30)))
+        self.assertIn("  log: /a and /b\n", str(errors.TimeoutExpired(executor, 30)))
+
     def test_a_timeout_says_that_the_command_had_ended(self) -> None:
         text = str(errors.TimeoutExpired(FakeExecutor(returncode=0, output=""), 30))
         self.assertIn("The command itself had ended by then: it exited with status 0.", text)
@@ -86,7 +91,7 @@ shop.tests.CacheTests timed out after 30 seconds: it was not ready
         )
 
     def test_already_running_names_the_owner_and_the_way_out(self) -> None:
-        error = errors.AlreadyRunning(FakeExecutor(), Owner(pid=7, command="redis-server", user="redis"))
+        error = errors.AlreadyRunning(FakeExecutor(), Owner(pid=7, command="redis-server", user="redis"), PORT)
         self.assertEqual(
             str(error).splitlines()[:2],
             [
@@ -98,10 +103,10 @@ shop.tests.CacheTests timed out after 30 seconds: it was not ready
         )
 
     def test_already_running_says_that_the_owner_could_not_be_seen(self) -> None:
-        unseen = errors.AlreadyRunning(FakeExecutor(declared=False, who="TCPExecutor('x')", pid=None), Owner())
+        unseen = errors.AlreadyRunning(FakeExecutor(declared=False, who="TCPExecutor('x')", pid=None), Owner(), PORT)
         self.assertIn("held by a process that could not be seen", str(unseen))
         self.assertIn("use another port (its port). Is it meant to answer? Set listener='any'.", str(unseen))
-        nobody = errors.AlreadyRunning(FakeExecutor())
+        nobody = errors.AlreadyRunning(FakeExecutor(), place=PORT)
         self.assertIn("taken, and who holds it could not be seen", str(nobody))
 
     def test_already_running_tells_what_to_do_about_a_pid_file(self) -> None:

@@ -90,6 +90,13 @@ class StartAndStopTests(ExecutorCase):
         self.assertIs(executor.stop(), executor)
         self.assertIs(executor.kill(), executor)
 
+    def test_one_whose_command_was_killed_is_not_running_though_its_children_live(self) -> None:
+        with SimpleExecutor("sleep 300 & sleep 300; true", shell=True, expected_returncode=-9) as executor:
+            self.assertTrue(soon(lambda: len(executor.living()) == 3))
+            os.kill(executor.pid, signal.SIGKILL)
+            self.assertTrue(soon(lambda: not executor.running()))
+            self.assertEqual(len(executor.living()), 2)
+
     def test_a_shell_dies_with_all_its_children(self) -> None:
         with SimpleExecutor("sleep 300 & sleep 300 & wait", shell=True) as executor:
             self.assertTrue(soon(lambda: len(executor.living()) == 3))
@@ -106,13 +113,15 @@ class StartAndStopTests(ExecutorCase):
         with SimpleExecutor(SLEEP) as executor:
             pid = executor.pid
             executor.kill(wait=False)
+            self.assertFalse(executor.running())
             self.assertTrue(soon(lambda: not alive(pid)))
-            executor.kill()
+            self.assertTrue(executor.start().running())
+            self.assertNotEqual(executor.pid, pid)
 
     def test_kill_can_send_another_signal(self) -> None:
         executor = SimpleExecutor(SLEEP).start()
         executor.kill(sig=signal.SIGQUIT)
-        self.assertEqual(executor.facts().returncode, -signal.SIGQUIT)
+        self.assertEqual(executor._facts().returncode, -signal.SIGQUIT)
 
     def test_it_gets_its_directory_environment_and_stdin(self) -> None:
         program = python("import os, sys; print(os.getcwd(), os.environ['COLOUR'], sys.stdin.readline())")
@@ -142,22 +151,27 @@ class StartAndStopTests(ExecutorCase):
 
 
 class OutputTests(ExecutorCase):
-    def test_both_streams_are_captured_together(self) -> None:
+    def test_both_streams_can_be_captured_together(self) -> None:
         program = python("import sys; print('out'); print('err', file=sys.stderr)")
-        with SimpleExecutor(program) as executor:
+        with SimpleExecutor(program, stderr=subprocess.STDOUT) as executor:
             self.assertEqual(executor.output().read(), "out\nerr\n")
             self.assertIsNone(executor.err_output())
             self.assertEqual(executor.tail(), "out\nerr")
 
-    def test_they_can_be_captured_apart(self) -> None:
+    def test_they_are_captured_apart(self) -> None:
         program = python("import sys; print('out'); print('err', file=sys.stderr)")
-        with SimpleExecutor(program, stderr=subprocess.PIPE) as executor:
+        with SimpleExecutor(program) as executor:
             self.assertEqual(executor.output().read(), "out\n")
             self.assertEqual(executor.err_output().read(), "err\n")
+            self.assertEqual(executor.tail(), "[stdout]\nout\n[stderr]\nerr")
+
+    def test_the_output_of_an_output_executor_begins_behind_its_banner(self) -> None:
+        with OutputExecutor(python("print('pre'); print('the banner is up'); print('post')"), "banner") as executor:
+            self.assertEqual(executor.output().read(), "post\n")
 
     def test_a_file_of_ones_own_is_written_to(self) -> None:
         with open(self.path("mine"), "w+") as file:
-            with SimpleExecutor(["echo", "hello"], stdout=file) as executor:
+            with SimpleExecutor(["echo", "hello"], stdout=file, stderr=None) as executor:
                 self.assertTrue(soon(lambda: not executor.running()))
                 self.assertIsNone(executor.output())
                 self.assertIsNone(executor.log_path)
@@ -382,7 +396,7 @@ class WaitTests(ExecutorCase):
         answers = iter([False, False, True])
         with self.tcp(probe=lambda executor: executor.port and next(answers)) as executor:
             self.assertEqual(next(answers, "all asked"), "all asked")
-            self.assertIn(" and ", executor.facts().awaiting)
+            self.assertIn(" and ", executor._facts().awaiting)
 
     def test_a_daemon_is_waited_for_and_ended(self) -> None:
         with self.tcp(TCP_DAEMON) as executor:
@@ -429,6 +443,46 @@ class WaitTests(ExecutorCase):
 
         with self.assertRaisesRegex(errors.AlreadyRunning, "what it needs is taken"):
             Taken(SLEEP).start()
+
+    def test_a_subclass_may_use_the_names_that_caseexec_adds(self) -> None:
+        class Named(TCPExecutor):
+            def __init__(self, port: int) -> None:
+                self.name, self.port = "mine", port
+                super().__init__(python(TCP_SERVER, port), "127.0.0.1", port)
+                self.url, self.address, self.pid, self.tmp, self.log_path = "a", "b", "c", "d", "e"
+
+            def facts(self, needed: int) -> None: ...
+            def tail(self, needed: int, too: int) -> None: ...
+
+        with Named(self.port()) as executor:
+            self.assertEqual((executor.name, executor.url, executor.pid), ("mine", "a", "c"))
+        failing = Named(self.port())
+        failing.command_parts = EXIT_3
+        with self.assertRaisesRegex(errors.ProcessExitedWithError, "it hurts"):
+            failing.start()
+
+    def test_a_subclass_that_cleans_up_in_kill_is_called_when_the_wait_fails(self) -> None:
+        killed = []
+
+        class Cleaning(SimpleExecutor):
+            def kill(self, *args, **kwargs):
+                killed.append(self.process)
+                return super().kill(*args, **kwargs)
+
+        with self.assertRaises(errors.TimeoutExpired):
+            Cleaning(SLEEP, timeout=0.05).start().wait_for(lambda: False)
+        self.assertEqual(len(killed), 1)
+
+    def test_the_settings_of_an_http_executor_can_be_seen_and_changed(self) -> None:
+        port = self.port()
+        executor = HTTPExecutor(python(HTTP_SERVER, port, 404), f"http://127.0.0.1:{port}", payload={"a": "b"})
+        self.assertEqual((executor.method, executor.payload, executor.headers), ("HEAD", {"a": "b"}, None))
+        self.assertEqual(executor.status_re.pattern, executor.status)
+        executor.status = "404"
+        executor.method = "POST"
+        with executor:
+            self.assertIn("POST / HTTP/1.1", executor.tail())
+        self.assertEqual(HTTPExecutor("x", "http://h/").port, HTTPExecutor.DEFAULT_PORT)
 
     def test_an_executor_without_any_check_says_what_it_needs(self) -> None:
         with self.assertRaisesRegex(NotImplementedError, "Executor needs a probe"):
@@ -485,6 +539,11 @@ class AlreadyRunningTests(ExecutorCase):
         ) as executor:
             with open(self.path("s.pid")) as file:
                 self.assertEqual(int(file.read()), executor.pid)
+
+    def test_a_command_that_fails_and_leaves_its_pid_file_has_failed(self) -> None:
+        executor = PidExecutor(["sh", "-c", f": >{self.path('s.pid')}; exit 3"], self.path("s.pid"))
+        with self.assertRaises(errors.ProcessExitedWithError):
+            executor.start()
 
     def test_when_somebody_was_faster_after_our_check_that_is_told(self) -> None:
         port = self.port()
@@ -556,13 +615,15 @@ class BadArgumentTests(ExecutorCase):
         return TCPExecutor(command, "127.0.0.1", self.port())
 
     def test_a_missing_directory_is_named(self) -> None:
-        with self.assertRaisesRegex(errors.CommandNotFound, "the directory '/no/such' does not exist"):
+        with self.assertRaisesRegex(
+            errors.CommandNotFound, "the directory '/no/such' is no directory\n  Create it, or"
+        ):
             SimpleExecutor(SLEEP, cwd="/no/such").start()
 
     def test_a_program_that_is_not_executable_is_named(self) -> None:
         with open(self.path("plain"), "w") as file:
             file.write("no program")
-        with self.assertRaisesRegex(errors.CommandNotFound, "plain' is not executable"):
+        with self.assertRaisesRegex(errors.CommandNotExecutable, "plain' is not executable\n  Make it executable, or"):
             SimpleExecutor([self.path("plain")]).start()
 
     def test_a_shell_that_finds_no_command_is_explained(self) -> None:
@@ -583,7 +644,7 @@ class BadArgumentTests(ExecutorCase):
             (lambda: HTTPExecutor("x", "/path"), "url: '/path' is no http:// or https:// URL"),
             (lambda: HTTPExecutor("x", "http://h", request_timeout=-1), "request_timeout: -1 is negative"),
             (lambda: OutputExecutor("x", "("), "banner: .* is no regular expression"),
-            (lambda: OutputExecutor("x", "y", stdout=None), "stdout: nothing is captured"),
+            (lambda: OutputExecutor("x", "y", stdout=None, stderr=None), "stdout: nothing is captured"),
             (lambda: UnixSocketExecutor("x", ""), "socket_name: it is empty"),
             (lambda: PidExecutor("x", ""), "filename: it is empty"),
             (lambda: CommandExecutor("x", ""), "check: it is empty"),

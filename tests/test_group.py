@@ -127,6 +127,16 @@ class EndTests(GroupCase):
         self.assertEqual(self.end(made), group.Ending(0))
         self.assertFalse(alive(daemon))
 
+    def test_a_daemon_that_overwrote_its_environment_is_ended_by_an_inherited_descriptor(self) -> None:
+        # As Redis and nginx do, to set their titles; here by a program that replaces itself with an empty environment.
+        program = DOUBLE_FORKS.replace("time.sleep(300)", "os.execve('/bin/sleep', ['sleep', '300'], {})")
+        made = self.spawn(python(program, self.path("pid")))
+        daemon = self.background(made, "pid")
+        self.await_end(made)
+        self.assertTrue(soon(lambda: processes.table().mark(daemon) == ""))
+        self.assertEqual(self.end(made), group.Ending(0))
+        self.assertFalse(alive(daemon))
+
     def test_a_child_with_a_session_and_an_empty_environment_is_ended_by_its_parent(self) -> None:
         made = self.spawn(python(CHILD_LEAVES, self.path("pid")))
         child = self.background(made, "pid")
@@ -276,6 +286,9 @@ class WithoutLinuxTests(LeaderTests, EndTests):
         self.await_end(made)
         self.assertEqual((made.poll(), made.held), (3, False), "to learn the status is to reap here")
 
+    def test_a_daemon_that_overwrote_its_environment_is_ended_by_an_inherited_descriptor(self) -> None:
+        self.skipTest("psutil does not tell the descriptors of others")
+
     def test_its_end_wakes_a_pause(self) -> None:
         self.skipTest("nothing wakes a pause where there is neither pidfd nor kqueue")
 
@@ -292,7 +305,8 @@ class ManyDescriptorsTests(GroupCase):
         with tempfile.TemporaryFile() as file:
             many = [os.dup(file.fileno()) for _ in range(1050)]
             try:
-                made = self.spawn(EXIT_TRUE)
+                made = self.spawn(SLEEP)
+                threading.Timer(0.05, os.kill, (made.pid, signal.SIGKILL)).start()
                 with quickly(self, 30):
                     made.pause(60)
             finally:

@@ -89,6 +89,12 @@ class OutputLogTests(NothingRemains):
         self.write(b"the banner")
         self.assertTrue(self.find("banner"))
 
+    def test_the_end_of_the_first_match_is_told_in_bytes(self) -> None:
+        self.write(b"\xff\xc3\xa4 ready, steady\nready\n")
+        end = self.log.find(re.compile("ready"))
+        self.assertEqual((end, self.log.find(re.compile("ready"))), (9, 9))
+        self.assertEqual(self.log.line_end(end), 18)
+
     def test_a_truncated_file_is_searched_from_its_beginning(self) -> None:
         self.write(b"a long beginning\n")
         self.assertFalse(self.find("ready"))

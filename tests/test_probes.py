@@ -9,6 +9,7 @@ from caseexec.deadline import Deadline
 from caseexec.output import OutputLog
 from caseexec.probes import NotReady, all_of, any_of, as_probe
 from caseexec.probes import tcp as tcp_module
+from caseexec.probes.pidfile import signature
 from tests.helpers.leaks import NothingRemains, soon
 from tests.helpers.programs import ACCEPTS_BUT_NEVER_ANSWERS, HTTP_SERVER, TCP_SERVER, UNIX_SERVER, python
 
@@ -35,8 +36,12 @@ class FakeTarget:
         self.asked.append((command, shell))
         return self.outcome
 
-    def facts(self):
+    def _facts(self):
         return errors.Facts(who="it")
+
+    @property
+    def executor(self):
+        return self
 
 
 STRANGER = errors.Owner(pid=7, command="other")
@@ -99,6 +104,14 @@ class TCPProbeTests(ProbeCase):
         port, process = self.serve_on_port(TCP_SERVER)
         self.assertEqual(probes.TCPProbe("127.0.0.1", port).occupant().pid, process.pid)
         self.assertIsNone(probes.TCPProbe("127.0.0.1", ports.free_port()).occupant())
+
+    def test_who_has_a_port_that_our_service_could_not_get(self) -> None:
+        port, process = self.serve_on_port(TCP_SERVER)
+        self.assertEqual(probes.TCPProbe("127.0.0.1", port).thief().pid, process.pid)
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            self.assertEqual(probes.TCPProbe(*sock.getsockname()).thief(), errors.Owner())
+        self.assertIsNone(probes.TCPProbe("127.0.0.1", ports.free_port()).thief())
 
     def test_an_occupant_that_cannot_be_seen_is_one_all_the_same(self) -> None:
         port, _ = self.serve_on_port(TCP_SERVER)
@@ -229,25 +242,41 @@ class PidProbeTests(ProbeCase):
         stamp = os.stat(self.file).st_mtime - age
         os.utime(self.file, (stamp, stamp))
 
-    def test_it_is_ready_when_the_file_names_a_living_process(self) -> None:
+    def test_it_is_ready_when_the_file_is_there(self) -> None:
         self.assertEqual(self.refusal(self.probe), "there is no such file")
         self.write(f"{os.getpid()}\n/some/path\n")
         self.probe.check(FakeTarget())
-        self.assertEqual(self.probe.occupant().pid, os.getpid())
 
-    def test_a_process_that_is_gone_is_a_refusal_and_a_stale_file_no_occupant(self) -> None:
-        process = subprocess.Popen(["true"])
-        process.wait()
-        self.write(str(process.pid))
-        self.assertEqual(self.refusal(self.probe), f"the file names pid {process.pid}, which is not running")
-        self.assertIsNone(self.probe.occupant())
+    def test_a_file_from_before_the_start_counts_once_it_has_changed(self) -> None:
+        self.write("1", age=10)
+        probe = probes.PidProbe(self.file, signature(self.file))
+        self.assertEqual(self.refusal(probe), "the file is an old one, from before the start")
+        self.write("2")
+        probe.check(FakeTarget())
+
+    def test_any_other_file_will_do_as_well(self) -> None:
+        self.write("4194303 is no process")
+        self.probe.check(FakeTarget())
 
     def test_an_empty_file_is_ready_once_it_stays_empty(self) -> None:
         self.write("")
-        self.assertEqual(self.refusal(self.probe), "the file has no process id in it yet")
+        self.assertEqual(self.refusal(self.probe), "the file is still empty")
         self.write("", age=1)
         self.probe.check(FakeTarget())
-        self.assertEqual(self.probe.occupant(), errors.Owner())
+
+    def test_the_occupant_is_the_process_that_it_names(self) -> None:
+        self.assertIsNone(self.probe.occupant())
+        self.write(str(os.getpid()))
+        self.assertEqual(self.probe.occupant().pid, os.getpid())
+        self.assertEqual(self.probe.thief().pid, os.getpid())
+
+    def test_a_stale_file_has_no_occupant_and_an_empty_one_an_unknown(self) -> None:
+        process = subprocess.Popen(["true"])
+        process.wait()
+        self.write(str(process.pid))
+        self.assertIsNone(self.probe.occupant())
+        self.write("")
+        self.assertEqual((self.probe.occupant(), self.probe.thief()), (errors.Owner(), None))
 
 
 class CommandProbeTests(ProbeCase):

@@ -5,7 +5,7 @@ from unittest import mock
 from caseexec import errors, ports
 from caseexec.registry import current_run
 from caseexec.scopes import Launch
-from caseexec.service import PidService, TCPService
+from caseexec.service import CommandService, OutputService, PidService, TCPService
 from tests.helpers.leaks import NothingRemains, alive
 from tests.helpers.programs import EXIT_3, TCP_SERVER, python
 
@@ -57,6 +57,34 @@ class LaunchTests(NothingRemains):
             self.assertEqual(launch.start().port, leases[-1])
         self.assertEqual(len(os.listdir(self.path("tmp"))), 2, "one {tmp} and one log, none of the earlier starts")
         launch.stop()
+
+    def test_so_it_is_for_a_service_whose_own_probe_does_not_look_at_the_port(self) -> None:
+        leases, lost = self.stolen(1)
+        service = OutputService(self.server().command, banner="listening on {port}")
+        with lost:
+            launch = self.launch(service)
+            self.assertEqual(launch.start().port, leases[-1])
+        launch.stop()
+
+    def test_a_stranger_on_the_port_of_such_a_service_is_no_service(self) -> None:
+        leases, lost = self.stolen(1)
+        service = CommandService("sleep 300", port=leases[0], check="true")
+        with lost, self.assertRaisesRegex(errors.AlreadyRunning, f"port 127.0.0.1:{leases[0]} is held by pid"):
+            self.launch(service).start()
+
+    def test_a_port_that_is_lost_while_such_a_service_starts_is_noticed(self) -> None:
+        port = ports.free_port()
+        self.addCleanup(ports.release, port)
+        thief = socket.socket()
+        self.addCleanup(thief.close)
+        thief.bind(("127.0.0.1", port))
+
+        def listen(_: object) -> bool:
+            thief.listen()
+            return True
+
+        with self.assertRaisesRegex(errors.AlreadyRunning, f"is held by pid {os.getpid()} "):
+            self.launch(CommandService("sleep 300", port=port, check="true", probe=listen)).start()
 
     def test_after_three_new_leases_it_is_given_up(self) -> None:
         leases, lost = self.stolen(4)

@@ -97,8 +97,8 @@ class ExecutorTests(unittest.TestCase):
         self.assertEqual(executor.envvars["URL"], "http://127.0.0.1:5000")
         self.assertEqual(executor._cwd, "/tmp/a b/x")
         self.assertEqual(executor._plan.command, ["stop", "5000"])
-        self.assertEqual(executor._http.url, "http://127.0.0.1:5000/5000/health")
-        self.assertEqual(executor._http.headers, {"X-Tmp": "/tmp/a b"})
+        self.assertEqual(executor._own_probe().url, "http://127.0.0.1:5000/5000/health")
+        self.assertEqual(executor.headers, {"X-Tmp": "/tmp/a b"})
         self.assertEqual((executor.url, executor.tmp), ("http://127.0.0.1:5000", "/tmp/a b"))
 
     def test_an_ipv6_host_is_in_brackets_in_address_and_url(self) -> None:
@@ -109,7 +109,7 @@ class ExecutorTests(unittest.TestCase):
     def test_a_value_in_a_banner_is_taken_literally(self) -> None:
         executor = self.make(OutputService("run {port}", banner=r"on {address}\d?"))
         self.assertIsInstance(executor, OutputExecutor)
-        self.assertEqual(executor._banner._pattern.pattern, re.escape("127.0.0.1:5000").join(("on ", r"\d?")))
+        self.assertEqual(executor._banner.pattern.pattern, re.escape("127.0.0.1:5000").join(("on ", r"\d?")))
 
     def test_each_kind_makes_its_executor(self) -> None:
         for service, kind in (
@@ -120,7 +120,7 @@ class ExecutorTests(unittest.TestCase):
         ):
             executor = self.make(service)
             self.assertIsInstance(executor, kind)
-            self.assertTrue(executor.facts().declared)
+            self.assertTrue(executor._facts().declared)
         self.assertEqual(self.make(UnixSocketService("a", socket="{tmp}/s")).address, "/tmp/a b/s")
 
     def test_a_port_is_leased_where_it_is_used_only(self) -> None:

@@ -5,16 +5,16 @@ from __future__ import annotations
 import re
 import subprocess
 from collections.abc import Mapping
-from contextlib import suppress
-from typing import Any
+from typing import Any, Self
 from urllib.parse import SplitResult, urlsplit
 
-from caseexec.errors import AlreadyRunning, DeclarationError, Owner, ProcessExitedWithError
-from caseexec.executors.simple import Command
+from caseexec.errors import DeclarationError
+from caseexec.executors.simple import Command, fact
 from caseexec.executors.waiting import Executor
-from caseexec.ports import is_free
+from caseexec.output import OutputLog
 from caseexec.probes import CommandProbe, HTTPProbe, OutputProbe, PidProbe, Probe, TCPProbe, UnixSocketProbe
 from caseexec.probes.http import ANY_2XX
+from caseexec.probes.pidfile import signature
 
 __all__ = [
     "URL",
@@ -57,13 +57,8 @@ class TCPExecutor(Executor):
     def _own_probe(self) -> Probe | None:
         return TCPProbe(self.host, self.port)
 
-    def _raise_if_lost(self, error: ProcessExitedWithError) -> None:
-        super()._raise_if_lost(error)
-        with suppress(OSError):  # A host that is not this machine's tells nothing.
-            if not is_free(self.host, self.port):
-                lost = AlreadyRunning(self, Owner())
-                lost.facts = error.facts
-                raise lost from error
+    def _guards_port(self) -> bool:
+        return False
 
 
 class HTTPExecutor(TCPExecutor):
@@ -77,6 +72,9 @@ class HTTPExecutor(TCPExecutor):
     :param request_timeout: seconds for one request, within the remaining time; 5 by default.
     :param path: what is asked for instead of the URL's own path and query.
     """
+
+    DEFAULT_PORT = 80
+    url: URL
 
     def __init__(
         self,
@@ -96,21 +94,20 @@ class HTTPExecutor(TCPExecutor):
             raise DeclarationError("url", f"{url!r} is no http:// or https:// URL with a host")
         if request_timeout is not None and request_timeout < 0:
             raise DeclarationError("request_timeout", f"{request_timeout} is negative")
-        self._url = URL(url)
-        self._http = HTTPProbe(
-            url if path is None else f"{parts.scheme}://{parts.netloc}{path}",
-            status, method, payload, headers, request_timeout or None,
-        )  # fmt: skip
-        port = parts.port or (443 if parts.scheme == "https" else 80)
+        port = parts.port or (443 if parts.scheme == "https" else self.DEFAULT_PORT)
         super().__init__(command, parts.hostname, port, **kwargs)
-
-    @property
-    def url(self) -> URL:
-        """The URL that was given."""
-        return self._url
+        self.url = URL(url)
+        self.status = str(status)
+        self.status_re = re.compile(self.status)
+        self.method = method
+        self.payload = payload
+        self.headers = headers
+        self._request_timeout = request_timeout or None
+        self._path = path
 
     def _own_probe(self) -> Probe | None:
-        return self._http
+        asked = self.url if self._path is None else f"{self.url.scheme}://{self.url.netloc}{self._path}"
+        return HTTPProbe(asked, self.status, self.method, self.payload, self.headers, self._request_timeout)
 
 
 class OutputExecutor(Executor):
@@ -133,6 +130,11 @@ class OutputExecutor(Executor):
     def _own_probe(self) -> Probe | None:
         return self._banner
 
+    def _reading_starts(self, log: OutputLog) -> int:
+        """Behind the line of the banner, as that was read already."""
+        banner = log.find(self._banner.pattern)
+        return log.line_end(banner) if banner else 0
+
 
 class UnixSocketExecutor(Executor):
     """Ready when the command accepts connections on a Unix stream socket.
@@ -146,12 +148,12 @@ class UnixSocketExecutor(Executor):
             raise DeclarationError("socket_name", "it is empty: name the path of the Unix socket")
         self.socket = socket_name
 
-    @property
+    @fact
     def address(self) -> str:
         """The socket's path."""
         return self.socket
 
-    @property
+    @fact
     def url(self) -> str:
         """``unix://path``."""
         return f"unix://{self.socket}"
@@ -171,9 +173,15 @@ class PidExecutor(Executor):
         if not filename:
             raise DeclarationError("filename", "it is empty: name the path of the pid file")
         self.filename = filename
+        self._before = signature(filename)
+
+    def start(self) -> Self:
+        """Start the command and wait until it has written the file anew; raises as :meth:`Executor.start`."""
+        self._before = signature(self.filename)
+        return super().start()
 
     def _own_probe(self) -> Probe | None:
-        return PidProbe(self.filename)
+        return PidProbe(self.filename, self._before)
 
 
 class CommandExecutor(Executor):

@@ -14,11 +14,12 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import IO, Any, Generic, Self, TypeVar, overload
 
 from caseexec import registry
 from caseexec.deadline import LONGEST, Deadline
 from caseexec.errors import (
+    CommandNotExecutable,
     CommandNotFound,
     DeclarationError,
     Facts,
@@ -34,7 +35,7 @@ from caseexec.group import Ending, ProcessGroup
 from caseexec.output import TAIL_BYTES, TAIL_LINES, Capture, OutputLog
 from caseexec.processes import MARK
 
-__all__ = ["START_TIMEOUT", "STOP_TIMEOUT", "Command", "SimpleExecutor", "split"]
+__all__ = ["START_TIMEOUT", "STOP_TIMEOUT", "Command", "SimpleExecutor", "fact", "split"]
 
 # Its frames are left out of the traceback of a failed class, by unittest and by pytest.
 __unittest = __tracebackhide__ = True
@@ -45,6 +46,22 @@ STOP_TIMEOUT = 10.0
 _ABORT_GRACE = 1.0
 
 Command = str | Sequence[str]
+_Value = TypeVar("_Value", covariant=True)
+
+
+class fact(Generic[_Value]):  # noqa: N801
+    """A property that a subclass which has an attribute of that name may assign over."""
+
+    def __init__(self, compute: Callable[[Any], _Value]) -> None:
+        self._compute = compute
+        self.__doc__ = compute.__doc__
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> _Value: ...
+    def __get__(self, instance: object | None, owner: type) -> _Value | Self:
+        return self if instance is None else self._compute(instance)
 
 
 class SimpleExecutor:
@@ -67,7 +84,7 @@ class SimpleExecutor:
     :param stdin: as for :class:`subprocess.Popen`, by default a pipe that stays open.
     :param stdout: ``PIPE`` captures into a file (:meth:`output`, :meth:`tail`), so nothing blocks when nobody reads;
         everything else is as for :class:`subprocess.Popen`.
-    :param stderr: likewise; by default it goes where stdout goes.
+    :param stderr: likewise; ``STDOUT`` captures both together.
     :param popen_kwargs: further arguments for :class:`subprocess.Popen`.
     :param stop_timeout: seconds for the stop; after that the command is killed, with a :class:`ForcedKillWarning`.
     :param stop_command: run first when the command is stopped (``docker rm -f name``). It is given the time of the
@@ -89,7 +106,7 @@ class SimpleExecutor:
         envvars: Mapping[str, str] | None = None,
         stdin: int | IO[Any] | None = subprocess.PIPE,
         stdout: int | IO[Any] | None = subprocess.PIPE,
-        stderr: int | IO[Any] | None = subprocess.STDOUT,
+        stderr: int | IO[Any] | None = subprocess.PIPE,
         popen_kwargs: Mapping[str, Any] | None = None,
         *,
         stop_timeout: float | None = STOP_TIMEOUT,
@@ -104,7 +121,7 @@ class SimpleExecutor:
         else:
             self.command = shlex.join(command)
             self.command_parts = command
-        self.name = name
+        self._name = name
         self._cwd = cwd
         self._shell = shell
         self._timeout = timeout
@@ -112,7 +129,7 @@ class SimpleExecutor:
         self._expected_returncode = expected_returncode
         self._envvars = dict(envvars or {})
         self._stdin, self._stdout, self._stderr = stdin, stdout, stderr
-        self._popen_kwargs = dict(popen_kwargs or {})
+        self._further_popen_kwargs = dict(popen_kwargs or {})
         self._plan = registry.StopPlan(
             stop_signal=stop_signal,
             kill_signal=kill_signal or registry.StopPlan.kill_signal,
@@ -124,6 +141,7 @@ class SimpleExecutor:
         self._deadline: Deadline | None = None
         self._refusal = ""
         self._returncode: int | None = None
+        self._keep_logs = self._dying = False
         self._capture = Capture()
 
     # -- what it knows -------------------------------------------------------------------------------------------------
@@ -133,7 +151,7 @@ class SimpleExecutor:
         """The leader; ``None`` when it is not started."""
         return self._owned.group.process if self._owned else None
 
-    @property
+    @fact
     def pid(self) -> int | None:
         """The leader's process id, which is its group's too; ``None`` when it is not started."""
         return self.process.pid if self.process else None
@@ -144,19 +162,12 @@ class SimpleExecutor:
         mark = {MARK: self._owned.group.mark} if self._owned else {}
         return {**os.environ, **self._envvars, **mark}
 
-    @property
-    def logs(self) -> Sequence[OutputLog]:
-        """The captured streams: stdout, and stderr where it is captured apart."""
-        return self._capture.logs
-
-    @property
+    @fact
     def log_path(self) -> str | None:
         """The file with the captured output; it is removed when the command was stopped without an error."""
-        return self.logs[0].path if self.logs else None
+        return self._capture.logs[0].path if self._capture.logs else None
 
-    @property
-    def deadline(self) -> Deadline:
-        """Until when the start, or the wait that is under way, has to succeed."""
+    def _until(self) -> Deadline:
         return self._deadline or Deadline(self._timeout)
 
     def output(self) -> IO[Any] | None:
@@ -174,41 +185,44 @@ class SimpleExecutor:
         if self._owned is None:
             return None
         group = self._owned.group
-        return self.logs[index].reader(lambda: group.poll() is None, group.pause)
+        log = self._capture.logs[index]
+        return log.reader(lambda: group.poll() is None, group.pause, start=self._reading_starts(log))
+
+    def _reading_starts(self, log: OutputLog) -> int:
+        return 0
 
     def tail(self, lines: int = TAIL_LINES, limit: int = TAIL_BYTES) -> str:
         """The last lines that the command wrote, at most *limit* bytes of each stream; also after it has ended."""
         return self._capture.tail(lines, limit)
 
     def running(self) -> bool:
-        """Whether the command, or what it left running in the background, is alive."""
+        """Whether the command is alive; or, when it ended with status 0, what it left in the background."""
         return self._lives()
 
     def _lives(self) -> bool:  # What a subclass makes of running() is its own affair.
-        if self._owned is None or self.process is None or not self._owned.group.ours:
+        if self._owned is None or self.process is None or not self._owned.group.ours or self._dying:
             return False
-        return self._owned.group.poll() is None or bool(self._owned.group.living())
+        code = self._owned.group.poll()
+        return code is None or (code == 0 and bool(self._owned.group.living()))
 
-    @property
-    def who(self) -> str:
-        """What errors call it: its name, else its kind and command."""
-        return self.name or f"{type(self).__name__}({shorten(self.command)!r})"
+    def _who(self) -> str:
+        return self._name or f"{type(self).__name__}({shorten(self.command)!r})"
 
     def living(self) -> list[int]:
         """The processes of the command that are alive, its descendants in the background among them."""
         return self._owned.group.living() if self._owned is not None and self._owned.group.ours else []
 
-    def facts(self) -> Facts:
+    def _facts(self) -> Facts:
         """What is known now, for errors."""
         return Facts(
-            who=self.who,
+            who=self._who(),
             command=self.command,
             waited=self._deadline.elapsed() if self._deadline else None,
             refusal=self._refusal,
-            pid=self.pid,
+            pid=self.process.pid if self.process else None,
             returncode=self._owned.group.poll() if self._owned else self._returncode,
-            log_path=self.log_path,
-            output=self.tail(),
+            log_paths=tuple(log.path for log in self._capture.logs),
+            output=self._capture.tail(),
         )
 
     # -- start ---------------------------------------------------------------------------------------------------------
@@ -220,10 +234,11 @@ class SimpleExecutor:
         :raises UnsupportedPlatform: on Windows.
         """
         if self._lives():
+            self._set_timeout()
             return self
         if not self.command.strip():
             raise DeclarationError("command", "it is empty: name the program to run and its arguments")
-        if self._owned is not None:  # It has ended by itself; nothing of it may remain.
+        if self._owned is not None:  # It has ended, or is about to; nothing of it may remain.
             self.kill()
         if os.name != "posix":
             raise UnsupportedPlatform(self)
@@ -247,23 +262,27 @@ class SimpleExecutor:
         self._owned = registry.OwnedGroup(run, group, self._plan, self._capture.logs)
         run.groups.add(self._owned)
         self._owned.plan = replace(self._plan, environment=self.envvars)
-        self._capture.open(self.name or os.path.basename(self.command_parts[0]), self._stdout, self._stderr)
+        self._capture.open(self._name or os.path.basename(self.command_parts[0]), self._stdout, self._stderr)
         streams = {"stdin": self._stdin, "stdout": self._capture.stdout, "stderr": self._capture.stderr}
-        settings = {"shell": self._shell, "cwd": self._cwd, "env": self.envvars}
-        command = self.command if self._shell else self.command_parts
-        group.spawn(command, **{"text": True, **self._popen_kwargs, **streams, **settings})
+        given = {name: stream for name, stream in streams.items() if stream is not None}
+        group.spawn(self.command if self._shell else self.command_parts, **{**self._popen_kwargs, **given})
         self._capture.close_writers()
+
+    @property
+    def _popen_kwargs(self) -> dict[str, Any]:
+        settings = {"shell": self._shell, "cwd": self._cwd, "env": self.envvars}
+        return {"text": True, **self._further_popen_kwargs, **settings}
 
     def _not_startable(self, error: OSError) -> Exception:
         program = str(self.command_parts[0])
         if self._cwd is not None and not os.path.isdir(self._cwd):
-            return CommandNotFound(self, f"the directory {os.fspath(self._cwd)!r} does not exist")
+            return CommandNotFound(self, f"the directory {os.fspath(self._cwd)!r} is no directory", option="cwd")
         if isinstance(error, FileNotFoundError):
             searched = [] if os.sep in program else self.envvars.get("PATH", os.defpath).split(os.pathsep)
             return CommandNotFound(self, f"there is no program {program!r}", searched)
         if isinstance(error, PermissionError):
             found = shutil.which(program, os.F_OK) or program
-            return CommandNotFound(self, f"the program {found!r} is not executable")
+            return CommandNotExecutable(self, f"the program {found!r} is not executable")
         return error
 
     def _set_timeout(self) -> None:
@@ -278,7 +297,7 @@ class SimpleExecutor:
 
         :raises TimeoutExpired: it did not in time; the command was ended.
         """
-        for _ in self.deadline.turns(self._pause, longest=self._sleep):
+        for _ in self._until().turns(self._pause, longest=self._sleep):
             if wait_for():
                 return self
         error = TimeoutExpired(self, self._timeout)
@@ -296,8 +315,9 @@ class SimpleExecutor:
         if self._owned is not None:
             # When this is interrupted too, it stays in the books, and whoever comes next ends it.
             timeout = self._plan.timeout if self._plan.command else _ABORT_GRACE
-            self._finished(self._owned.stop(timeout=timeout))
-            self._forget(keep_logs)
+            self._owned.stop(timeout=timeout)
+            self._keep_logs = keep_logs
+        self.kill()  # A subclass may have something to clean up there.
 
     # -- stop ----------------------------------------------------------------------------------------------------------
 
@@ -319,11 +339,12 @@ class SimpleExecutor:
         self._finished(ending)
         if not ending.killed and not self._is_right(ending.returncode, number, expected_returncode):
             error = ProcessFinishedWithError(self, ending.returncode or 0)
-            self._forget(keep_logs=True)
+            self._keep_logs = True
+            self._forget()
             raise error
         # Only when all is done: a warning may be an error (-W error).
         late = (
-            [ForcedKillWarning(self.facts(), ending.killed, number, self._plan.timeout or 0)] if ending.killed else []
+            [ForcedKillWarning(self._facts(), ending.killed, number, self._plan.timeout or 0)] if ending.killed else []
         )
         self._forget()
         for warning in late:
@@ -333,7 +354,7 @@ class SimpleExecutor:
 
     def _warn_of(self, pids: Sequence[int], why: str) -> None:
         if pids:
-            warnings.warn(LeakedProcessWarning(self.who, self.command, pids, why), stacklevel=3)
+            warnings.warn(LeakedProcessWarning(self._who(), self.command, pids, why), stacklevel=3)
 
     def _is_right(self, returncode: int | None, stop_signal: int, expected: int | None) -> bool:
         expected = self._expected_returncode if expected is None else expected
@@ -352,6 +373,7 @@ class SimpleExecutor:
         number = sig or self._plan.kill_signal
         if not wait:
             self._owned.group.send(number)
+            self._dying = True
             return self
         self._finished(self._owned.group.kill(number))
         self._forget()
@@ -360,11 +382,12 @@ class SimpleExecutor:
     def _finished(self, ending: Ending) -> None:
         self._returncode = ending.returncode
 
-    def _forget(self, keep_logs: bool = False) -> None:
+    def _forget(self) -> None:
         if self._owned is not None:
-            self._owned.forget(keep_logs)
+            self._owned.forget(self._keep_logs)
             self._owned = None
         self._deadline = None
+        self._keep_logs = self._dying = False
 
     @contextmanager
     def stopped(self) -> Iterator[Self]:
@@ -397,8 +420,11 @@ class SimpleExecutor:
         self.kill()
         self._warn_of(living, "the executor was deleted while it ran; use it as a context manager, or call stop()")
 
+    def __str__(self) -> str:
+        return f"<{type(self).__name__} {self.command!r}>"
+
     def __repr__(self) -> str:
-        name = f" {self.name}" if self.name else ""
+        name = f" {self._name}" if self._name else ""
         return f"<{type(self).__name__}{name} {shorten(self.command)!r}: {self._state()}>"
 
     def _state(self) -> str:

@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any, Self
 
 from caseexec import registry
+from caseexec.deadline import Deadline
 from caseexec.errors import AlreadyRunning, DeclarationError, Facts, Owner, ProcessExitedWithError
-from caseexec.executors.simple import Command, SimpleExecutor, split
-from caseexec.output import Capture
+from caseexec.executors.simple import Command, SimpleExecutor, fact, split
+from caseexec.output import Capture, OutputLog
 from caseexec.ports import Listener
-from caseexec.probes import Claim, NotReady, Probe, all_of, as_probe
+from caseexec.probes import Claim, NotReady, Probe, TCPProbe, all_of, as_probe, require_ours
 
 __all__ = ["Executor"]
 
@@ -48,7 +49,7 @@ class Executor(SimpleExecutor):
             raise DeclarationError("listener", f'{listener!r} is neither "ours" nor "any"')
         self._further = as_probe(probe) if probe is not None else None
         self._listener = listener
-        self.occupant: Owner | None = None
+        self._taken: tuple[Owner | None, str] = (None, "")
         self._declared = False
         self._tmp: str | None = None
 
@@ -57,37 +58,25 @@ class Executor(SimpleExecutor):
         self._declared = True
         self.host, self.port, self._tmp = host, port, tmp
 
-    @property
+    @fact
     def address(self) -> str:
         """``host:port``, an IPv6 host in brackets; empty without a port."""
         if self.port is None:
             return ""
         return f"[{self.host}]:{self.port}" if ":" in self.host else f"{self.host}:{self.port}"
 
-    @property
+    @fact
     def url(self) -> str:
         """``tcp://host:port``; empty without a port."""
         return f"tcp://{self.address}" if self.address else ""
 
-    @property
+    @fact
     def tmp(self) -> str | None:
         """The directory that ``{tmp}`` stands for; ``None`` for an executor that no service made."""
         return self._tmp
 
-    def facts(self) -> Facts:
-        """What is known now, for errors."""
-        return replace(super().facts(), declared=self._declared, awaiting=self._awaiting())
-
-    @property
-    def listener(self) -> str:
-        """Whose listener counts as ready: ``"ours"``, or ``"any"``."""
-        return self._listener
-
-    @property
-    def place(self) -> str:
-        """What only one process can have, in words: a port, a socket, a pid file; empty when it needs none."""
-        probe = self._own_probe()
-        return probe.place if isinstance(probe, Claim) else ""
+    def _facts(self) -> Facts:
+        return replace(super()._facts(), declared=self._declared, awaiting=self._awaiting())
 
     def _own_probe(self) -> Probe | None:
         """The probe of this kind of executor."""
@@ -104,22 +93,42 @@ class Executor(SimpleExecutor):
             return str(self._probe())
         return ""
 
+    def _claims(self) -> Iterator[Claim]:
+        """What only one process can have, and the command needs."""
+        if self._listener == "any":
+            # One that was there before (socket activation) is no reason not to start.
+            return
+        probe = self._own_probe()
+        if isinstance(probe, Claim):
+            yield probe
+        if self._guards_port():
+            yield TCPProbe(self.host, self.port or 0)
+
+    def _guards_port(self) -> bool:
+        """Whether the command has a port that its own probe does not look at."""
+        return self._declared and self.port is not None
+
     def pre_start_check(self) -> bool:
         """Whether somebody else already has what the command needs."""
-        probe = self._own_probe()
-        if probe is None and self._further is None:
+        if self._own_probe() is None and self._further is None:
             raise NotImplementedError(f"{type(self).__name__} needs a probe, or a pre_start_check() of its own")
-        # Where any listener will do, one that was there before (socket activation) is no reason not to start.
-        self.occupant = probe.occupant() if isinstance(probe, Claim) and self._listener == "ours" else None
-        return self.occupant is not None
+        for claim in self._claims():
+            owner = claim.occupant()
+            if owner is not None:
+                self._taken = owner, claim.place
+                return True
+        return False
 
     def after_start_check(self) -> bool:
         """Whether the service is ready now."""
+        target = _Target(self)
         try:
-            self._probe().check(self)
+            self._probe().check(target)
         except NotReady as error:
             self._refusal = str(error)
             return False
+        if self._guards_port():
+            require_ours(target, self.host, self.port or 0)
         return True
 
     def check_subprocess(self) -> bool:
@@ -144,11 +153,11 @@ class Executor(SimpleExecutor):
         :raises TimeoutExpired: it was not ready in time.
         :raises CommandNotFound: the program or the directory does not exist.
         """
-        self._deadline, self._refusal = None, ""
+        self._deadline, self._refusal, self._taken = None, "", (None, "")
         if self._owned is None:
             self._capture = Capture()
         if self.pre_start_check():
-            raise AlreadyRunning(self)
+            raise AlreadyRunning(self, *self._taken)
         try:
             super().start()
             self.wait_for(self.check_subprocess)
@@ -162,24 +171,41 @@ class Executor(SimpleExecutor):
 
     def _raise_if_lost(self, error: ProcessExitedWithError) -> None:
         """When a command ended because somebody else was faster, say so."""
-        if self.pre_start_check():
-            lost = AlreadyRunning(self)
-            lost.facts = error.facts
-            raise lost from error
+        for claim in self._claims():
+            thief = claim.thief()
+            if thief is not None:
+                lost = AlreadyRunning(self, thief, claim.place)
+                lost.facts = error.facts
+                raise lost from error
 
-    # -- what probes ask -----------------------------------------------------------------------------------------------
+
+@dataclass(frozen=True)
+class _Target:
+    """The executor, as probes see it."""
+
+    executor: Executor
+
+    @property
+    def deadline(self) -> Deadline:
+        return self.executor._until()
+
+    @property
+    def logs(self) -> Sequence[OutputLog]:
+        return self.executor._capture.logs
+
+    @property
+    def listener(self) -> str:
+        return self.executor._listener
 
     def stranger(self, listeners: Sequence[Listener]) -> Owner | None:
-        """Who of these listeners is certainly somebody else's."""
-        return self._owned.group.stranger(listeners) if self._owned else None
+        owned = self.executor._owned
+        return owned.group.stranger(listeners) if owned else None
 
     def is_stranger(self, pid: int) -> bool:
-        """Whether a process is certainly somebody else's."""
-        group = self._owned.group if self._owned else None
-        return group is not None and pid not in group.living() and group.is_stranger(pid)
+        owned = self.executor._owned
+        return owned is not None and pid not in owned.group.living() and owned.group.is_stranger(pid)
 
     def run(self, command: Command, shell: bool) -> tuple[int | None, str]:
-        """Run a check command in the command's environment and directory, within the remaining time."""
-        plan = replace(self._plan, shell=shell, environment=self.envvars)
-        return registry.run_command(split(command) if isinstance(command, str) and not shell else command,
-                                    plan, self.deadline)  # fmt: skip
+        plan = replace(self.executor._plan, shell=shell, environment=self.executor.envvars)
+        parts = split(command) if isinstance(command, str) and not shell else command
+        return registry.run_command(parts, plan, self.deadline)

@@ -10,7 +10,7 @@ from caseexec.probes.command import CommandProbe
 from caseexec.probes.http import HTTPProbe
 from caseexec.probes.output import OutputProbe
 from caseexec.probes.pidfile import PidProbe
-from caseexec.probes.tcp import TCPProbe
+from caseexec.probes.tcp import TCPProbe, require_ours
 from caseexec.probes.unixsocket import UnixSocketProbe
 
 __all__ = [
@@ -28,4 +28,5 @@ __all__ = [
     "all_of",
     "any_of",
     "as_probe",
+    "require_ours",
 ]

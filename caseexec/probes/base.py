@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Protocol, runtime_checkable
+from typing import Any, Protocol, runtime_checkable
 
 from caseexec.deadline import Deadline
 from caseexec.errors import Owner
@@ -22,6 +22,10 @@ class NotReady(Exception):
 
 class Target(Protocol):
     """What a probe may know of the service it looks at."""
+
+    @property
+    def executor(self) -> Any:
+        """The executor, for functions and errors."""
 
     @property
     def deadline(self) -> Deadline:
@@ -66,6 +70,9 @@ class Claim(Probe, Protocol):
 
     def occupant(self) -> Owner | None:
         """Who has it already, before our service is started; ``None``: nobody."""
+
+    def thief(self) -> Owner | None:
+        """Who has it, after our service ended with an error; ``None``: nobody for certain."""
 
 
 def refusal(error: BaseException) -> str:

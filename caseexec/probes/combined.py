@@ -32,7 +32,7 @@ class CallableProbe:
 
     def check(self, target: Target, /) -> None:
         try:
-            answer = self.function(target)
+            answer = self.function(target.executor)
         except (NotReady, AlreadyRunning, *_BUGS):
             raise
         except Exception as error:

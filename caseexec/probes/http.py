@@ -55,6 +55,9 @@ class HTTPProbe:
     def occupant(self) -> Owner | None:
         return self._tcp.occupant()
 
+    def thief(self) -> Owner | None:
+        return self._tcp.thief()
+
     def check(self, target: Target, /) -> None:
         from http.client import HTTPException
 

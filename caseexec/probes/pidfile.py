@@ -10,20 +10,34 @@ from caseexec import processes
 from caseexec.errors import Owner
 from caseexec.probes.base import NotReady, Target
 
-__all__ = ["PidProbe"]
+__all__ = ["PidProbe", "signature"]
 
 # Between making a pid file and writing into it, in seconds.
 _GRACE = 0.05
 
+Signature = tuple[int, int, int]
+
+
+def signature(path: str) -> Signature | None:
+    """What tells a file from an earlier one of its name; ``None`` without a file."""
+    try:
+        found = os.stat(path)
+    except OSError:
+        return None
+    return found.st_ino, found.st_mtime_ns, found.st_size
+
 
 @dataclass(frozen=True)
 class PidProbe:
-    """Ready when the file exists; a pid in it must be that of a living process.
+    """Ready when the file exists, or has changed where there was one before.
 
-    A file without a number in it is taken as it is, once it is as old as a service needs to write into it.
+    An empty file counts once it is as old as a service needs to write into it.
+
+    :ivar before: the :func:`signature` of the file before the start.
     """
 
     path: str
+    before: Signature | None = None
 
     def __str__(self) -> str:
         return f"the pid file {self.path}"
@@ -33,35 +47,34 @@ class PidProbe:
         return f"pid file {self.path}"
 
     def check(self, target: Target, /) -> None:
-        pid = self._pid()
-        if pid is None:
+        now = signature(self.path)
+        if now is None:
             raise NotReady("there is no such file")
-        if pid == 0 and abs(time.time() - self._modified()) < _GRACE:
-            raise NotReady("the file has no process id in it yet")
-        if pid and not self._lives(pid):
-            raise NotReady(f"the file names pid {pid}, which is not running")
+        if now == self.before:
+            raise NotReady("the file is an old one, from before the start")
+        _, modified, size = now
+        if size == 0 and abs(time.time() - modified / 1e9) < _GRACE:
+            raise NotReady("the file is still empty")
 
     def occupant(self) -> Owner | None:
-        pid = self._pid()
-        if pid is None or (pid and not self._lives(pid)):  # A stale file: its process is gone.
+        if signature(self.path) is None:
             return None
-        return processes.describe(pid) if pid else Owner()
+        pid = self._pid()
+        if pid is None:
+            return Owner()
+        status = processes.table().status(pid)
+        # A stale file: its process is gone.
+        return None if status is None or status.zombie else processes.describe(pid)
+
+    def thief(self) -> Owner | None:
+        owner = self.occupant()
+        return owner if owner and owner.pid else None
 
     def _pid(self) -> int | None:
-        """The number in the file, 0 if there is none; ``None`` without a file."""
+        """The number in the file."""
         try:
             with open(self.path, "rb") as file:
                 first = file.read(64).split()
         except OSError:
-            return 0 if os.path.isfile(self.path) else None
-        return int(first[0]) if first and first[0].isdigit() else 0
-
-    def _modified(self) -> float:
-        try:
-            return os.stat(self.path).st_mtime
-        except OSError:
-            return time.time()
-
-    def _lives(self, pid: int) -> bool:
-        status = processes.table().status(pid)
-        return status is not None and not status.zombie
+            return None
+        return int(first[0]) if first and first[0].isdigit() else None

@@ -4,11 +4,12 @@ from __future__ import annotations
 
 import errno
 import socket
+from contextlib import suppress
 from dataclasses import dataclass
 
 from caseexec import processes
 from caseexec.errors import AlreadyRunning, Owner
-from caseexec.ports import listeners
+from caseexec.ports import is_free, listeners
 from caseexec.probes.base import CONNECT_TIMEOUT, NotReady, Target, refusal
 
 __all__ = ["TCPProbe", "refuse_self", "require_ours"]
@@ -49,6 +50,13 @@ class TCPProbe:
                 return processes.describe(pid)
         return Owner(user=processes.user_name(found[0].uid) if found else "")
 
+    def thief(self) -> Owner | None:
+        owner = self.occupant()
+        if owner is None:
+            with suppress(OSError):  # A host that is not this machine's tells nothing.
+                return None if is_free(self.host, self.port) else Owner()
+        return owner
+
 
 def _connect(host: str, port: int, timeout: float) -> None:
     with socket.create_connection((host, port), timeout) as sock:
@@ -76,4 +84,4 @@ def require_ours(target: Target, host: str, port: int) -> None:
         return
     stranger = target.stranger(listeners(host, port))
     if stranger is not None:
-        raise AlreadyRunning(target, stranger, f"port {host}:{port}")
+        raise AlreadyRunning(target.executor, stranger, f"port {host}:{port}")

@@ -34,7 +34,7 @@ class UnixSocketProbe:
         except OSError as error:
             raise NotReady(refusal(error)) from error
         if pid and target.listener != "any" and target.is_stranger(pid):
-            raise AlreadyRunning(target, processes.describe(pid), self.place)
+            raise AlreadyRunning(target.executor, processes.describe(pid), self.place)
 
     def occupant(self) -> Owner | None:
         try:
@@ -42,6 +42,9 @@ class UnixSocketProbe:
         except OSError:
             return None
         return processes.describe(pid) if pid else Owner()
+
+    def thief(self) -> Owner | None:
+        return self.occupant()
 
     def _peer(self, timeout: float) -> int:
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:

@@ -84,10 +84,10 @@ class BadInputTests(NothingRemains):
 
     def test_it_prints_50_megabytes_before_and_after_it_is_ready_on_both_streams(self) -> None:
         done = self.path("done")
-        for options in ({}, {"stderr": subprocess.PIPE}):
+        for options in ({}, {"stderr": subprocess.STDOUT}):
             with OutputExecutor(python(NOISY, done), "ready", **options) as executor:
                 self.assertTrue(soon(lambda: os.path.exists(done), 60), "it was blocked")
-                size = sum(os.stat(log.path).st_size for log in executor.logs)
+                size = sum(os.stat(log.path).st_size for log in executor._capture.logs)
                 self.assertGreater(size, 200_000_000)
                 self.assertLess(len(executor.tail()), 20_000)
             os.unlink(done)
