@@ -32,7 +32,7 @@ if TYPE_CHECKING:
         TCPExecutor,
         UnixSocketExecutor,
     )
-    from caseexec.executors.simple import Command
+    from caseexec.executors.command import Command
     from caseexec.probes import Probe
 
 __all__ = [

@@ -26,7 +26,7 @@ from caseexec.executors import (
     TCPExecutor,
     UnixSocketExecutor,
 )
-from caseexec.executors.simple import START_TIMEOUT, STOP_TIMEOUT, Command
+from caseexec.executors.command import START_TIMEOUT, STOP_TIMEOUT, Command
 from caseexec.placeholders import PLACEHOLDERS, fill, fill_command, names, nearest, pattern_problem
 from caseexec.probes import Probe
 from caseexec.probes.http import ANY_2XX

@@ -4,7 +4,7 @@ from importlib.metadata import version as _version
 
 project = "caseexec"
 author = "the caseexec developers"
-copyright = "2026, the caseexec developers"  # noqa: A001
+copyright = "2026, the caseexec developers"
 release = _version("caseexec")
 version = release
 

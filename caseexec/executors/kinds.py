@@ -9,7 +9,7 @@ from typing import Any, Self
 from urllib.parse import SplitResult, urlsplit
 
 from caseexec.errors import DeclarationError
-from caseexec.executors.simple import Command, fact
+from caseexec.executors.command import Command, fact
 from caseexec.executors.waiting import Executor
 from caseexec.output import OutputLog
 from caseexec.probes import CommandProbe, HTTPProbe, OutputProbe, PidProbe, Probe, TCPProbe, UnixSocketProbe

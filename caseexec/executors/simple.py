@@ -3,24 +3,19 @@
 from __future__ import annotations
 
 import os
-import shlex
-import shutil
-import signal
 import subprocess
 import sys
 import time
 import warnings
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
-from typing import IO, Any, Generic, Self, TypeVar, overload
+from typing import IO, Any, Self
 
 from caseexec import registry
-from caseexec.deadline import LONGEST, Deadline
+from caseexec.deadline import Deadline
 from caseexec.errors import (
-    CommandNotExecutable,
-    CommandNotFound,
     DeclarationError,
     Facts,
     ForcedKillWarning,
@@ -31,40 +26,20 @@ from caseexec.errors import (
     exit_text,
     shorten,
 )
+from caseexec.executors.command import CommandSettings, fact
 from caseexec.group import Ending, ProcessGroup
 from caseexec.output import TAIL_BYTES, TAIL_LINES, Capture, OutputLog
-from caseexec.processes import MARK
 
-__all__ = ["START_TIMEOUT", "STOP_TIMEOUT", "Command", "SimpleExecutor", "fact", "split"]
+__all__ = ["SimpleExecutor"]
 
 # Its frames are left out of the traceback of a failed class, by unittest and by pytest.
 __unittest = __tracebackhide__ = True
 
-START_TIMEOUT = 30.0
-STOP_TIMEOUT = 10.0
 # A start that failed is not worth the whole stop timeout: what is asked to end gets this many seconds.
 _ABORT_GRACE = 1.0
 
-Command = str | Sequence[str]
-_Value = TypeVar("_Value", covariant=True)
 
-
-class fact(Generic[_Value]):  # noqa: N801
-    """A property that a subclass which has an attribute of that name may assign over."""
-
-    def __init__(self, compute: Callable[[Any], _Value]) -> None:
-        self._compute = compute
-        self.__doc__ = compute.__doc__
-
-    @overload
-    def __get__(self, instance: None, owner: type) -> Self: ...
-    @overload
-    def __get__(self, instance: object, owner: type) -> _Value: ...
-    def __get__(self, instance: object | None, owner: type) -> _Value | Self:
-        return self if instance is None else self._compute(instance)
-
-
-class SimpleExecutor:
+class SimpleExecutor(CommandSettings):
     """Runs a command; ready as soon as it is started.
 
     The command leads a process group (and session) of its own and dies with all its children, also when a shell runs
@@ -93,56 +68,13 @@ class SimpleExecutor:
     :raises DeclarationError: an argument that cannot be right.
     """
 
-    def __init__(
-        self,
-        command: Command,
-        cwd: str | os.PathLike[str] | None = None,
-        shell: bool = False,
-        timeout: float | None = START_TIMEOUT,
-        sleep: float = LONGEST,
-        stop_signal: int = signal.SIGTERM,
-        kill_signal: int | None = None,
-        expected_returncode: int | None = None,
-        envvars: Mapping[str, str] | None = None,
-        stdin: int | IO[Any] | None = subprocess.PIPE,
-        stdout: int | IO[Any] | None = subprocess.PIPE,
-        stderr: int | IO[Any] | None = subprocess.PIPE,
-        popen_kwargs: Mapping[str, Any] | None = None,
-        *,
-        stop_timeout: float | None = STOP_TIMEOUT,
-        stop_command: Command | None = None,
-        name: str = "",
-    ) -> None:
-        self._owned: registry.OwnedGroup | None = None
-        if isinstance(command, str):
-            self.command = command
-            # A shell takes what shlex may not: a here-document with an apostrophe.
-            self.command_parts: Sequence[str] = [command] if shell else split(command)
-        else:
-            self.command = shlex.join(command)
-            self.command_parts = command
-        self._name = name
-        self._cwd = cwd
-        self._shell = shell
-        self._timeout = timeout
-        self._sleep = sleep
-        self._expected_returncode = expected_returncode
-        self._envvars = dict(envvars or {})
-        self._stdin, self._stdout, self._stderr = stdin, stdout, stderr
-        self._further_popen_kwargs = dict(popen_kwargs or {})
-        self._plan = registry.StopPlan(
-            stop_signal=stop_signal,
-            kill_signal=kill_signal or registry.StopPlan.kill_signal,
-            timeout=stop_timeout,
-            command=split(stop_command) if isinstance(stop_command, str) and not shell else stop_command,
-            shell=isinstance(stop_command, str) and shell,
-            cwd=cwd,
-        )
-        self._deadline: Deadline | None = None
-        self._refusal = ""
-        self._returncode: int | None = None
-        self._keep_logs = self._dying = False
-        self._capture = Capture()
+    _owned: registry.OwnedGroup | None = None
+    _deadline: Deadline | None = None
+    _refusal = ""
+    _returncode: int | None = None
+    _keep_logs = _dying = False
+    # Never written to: each start has one of its own.
+    _capture = Capture()
 
     # -- what it knows -------------------------------------------------------------------------------------------------
 
@@ -155,12 +87,6 @@ class SimpleExecutor:
     def pid(self) -> int | None:
         """The leader's process id, which is its group's too; ``None`` when it is not started."""
         return self.process.pid if self.process else None
-
-    @property
-    def envvars(self) -> dict[str, str]:
-        """The environment of the command: the present one, the given variables, and the mark once it is started."""
-        mark = {MARK: self._owned.group.mark} if self._owned else {}
-        return {**os.environ, **self._envvars, **mark}
 
     @fact
     def log_path(self) -> str | None:
@@ -204,9 +130,6 @@ class SimpleExecutor:
             return False
         code = self._owned.group.poll()
         return code is None or (code == 0 and bool(self._owned.group.living()))
-
-    def _who(self) -> str:
-        return self._name or f"{type(self).__name__}({shorten(self.command)!r})"
 
     def living(self) -> list[int]:
         """The processes of the command that are alive, its descendants in the background among them."""
@@ -257,7 +180,7 @@ class SimpleExecutor:
     def _spawn(self) -> None:
         run = registry.current_run()
         group = ProcessGroup(run.new_mark())
-        self._capture = Capture()
+        self._mark, self._capture = group.mark, Capture()
         # Entered in the books first: from here on an interrupt at any point leaves nothing behind.
         self._owned = registry.OwnedGroup(run, group, self._plan, self._capture.logs)
         run.groups.add(self._owned)
@@ -267,23 +190,6 @@ class SimpleExecutor:
         given = {name: stream for name, stream in streams.items() if stream is not None}
         group.spawn(self.command if self._shell else self.command_parts, **{**self._popen_kwargs, **given})
         self._capture.close_writers()
-
-    @property
-    def _popen_kwargs(self) -> dict[str, Any]:
-        settings = {"shell": self._shell, "cwd": self._cwd, "env": self.envvars}
-        return {"text": True, **self._further_popen_kwargs, **settings}
-
-    def _not_startable(self, error: OSError) -> Exception:
-        program = str(self.command_parts[0])
-        if self._cwd is not None and not os.path.isdir(self._cwd):
-            return CommandNotFound(self, f"the directory {os.fspath(self._cwd)!r} is no directory", option="cwd")
-        if isinstance(error, FileNotFoundError):
-            searched = [] if os.sep in program else self.envvars.get("PATH", os.defpath).split(os.pathsep)
-            return CommandNotFound(self, f"there is no program {program!r}", searched)
-        if isinstance(error, PermissionError):
-            found = shutil.which(program, os.F_OK) or program
-            return CommandNotExecutable(self, f"the program {found!r} is not executable")
-        return error
 
     def _set_timeout(self) -> None:
         self._deadline = Deadline(self._timeout)
@@ -386,7 +292,7 @@ class SimpleExecutor:
         if self._owned is not None:
             self._owned.forget(self._keep_logs)
             self._owned = None
-        self._deadline = None
+        self._deadline, self._mark = None, ""
         self._keep_logs = self._dying = False
 
     @contextmanager
@@ -420,9 +326,6 @@ class SimpleExecutor:
         self.kill()
         self._warn_of(living, "the executor was deleted while it ran; use it as a context manager, or call stop()")
 
-    def __str__(self) -> str:
-        return f"<{type(self).__name__} {self.command!r}>"
-
     def __repr__(self) -> str:
         name = f" {self._name}" if self._name else ""
         return f"<{type(self).__name__}{name} {shorten(self.command)!r}: {self._state()}>"
@@ -432,14 +335,3 @@ class SimpleExecutor:
             code = self._owned.group.poll()
             return f"running, pid {self.pid}" if code is None else exit_text(code)
         return "not started" if self._returncode is None else exit_text(self._returncode)
-
-
-def split(command: str) -> list[str]:
-    """Split a command as a shell would.
-
-    :raises DeclarationError: its quotes do not match.
-    """
-    try:
-        return shlex.split(command)
-    except ValueError as error:
-        raise DeclarationError("command", f"{command!r} cannot be split into arguments: {error}") from error

@@ -10,7 +10,8 @@ from typing import Any, Self
 from caseexec import registry
 from caseexec.deadline import Deadline
 from caseexec.errors import AlreadyRunning, DeclarationError, Facts, Owner, ProcessExitedWithError
-from caseexec.executors.simple import Command, SimpleExecutor, fact, split
+from caseexec.executors.command import Command, fact, split
+from caseexec.executors.simple import SimpleExecutor
 from caseexec.output import Capture, OutputLog
 from caseexec.ports import Listener
 from caseexec.probes import Claim, NotReady, Probe, TCPProbe, all_of, as_probe, require_ours

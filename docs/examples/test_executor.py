@@ -11,9 +11,8 @@ class ExecutorTests(unittest.TestCase):
         port = free_port()
         with TCPExecutor(["python3", "-c", SERVER, str(port)], "127.0.0.1", port) as server:
             socket.create_connection((server.host, server.port)).close()
-            with server.stopped():
-                with self.assertRaises(ConnectionRefusedError):
-                    socket.create_connection((server.host, server.port))
+            with server.stopped(), self.assertRaises(ConnectionRefusedError):
+                socket.create_connection((server.host, server.port))
             socket.create_connection((server.host, server.port)).close()
 
 

@@ -5,7 +5,7 @@ import unittest
 
 from caseexec import PidExecutor, TCPExecutor, free_port
 from caseexec.ports import release
-from tests.helpers.leaks import NothingRemains, alive
+from tests.helpers.leaks import NothingRemains, alive, soon
 from tests.integration.servers import path, require
 
 NGINX = """
@@ -32,6 +32,8 @@ class DaemonCase(NothingRemains):
         """Start it, and stop it: the daemon is gone."""
         with executor:
             self.assertEqual(executor.process.wait(), 0)
+            # Who is ready by its port need not have written its pid yet.
+            self.assertTrue(soon(lambda: os.path.exists(pid_file) and os.path.getsize(pid_file)))
             with open(pid_file) as file:
                 daemon = int(file.read())
             self.assertTrue(alive(daemon) and executor.running())

@@ -1,0 +1,130 @@
+"""What an executor runs, and with what settings."""
+
+from __future__ import annotations
+
+import os
+import shlex
+import shutil
+import signal
+import subprocess
+from collections.abc import Callable, Mapping, Sequence
+from typing import IO, Any, Generic, Self, TypeVar, overload
+
+from caseexec import registry
+from caseexec.deadline import LONGEST
+from caseexec.errors import CommandNotExecutable, CommandNotFound, DeclarationError, shorten
+from caseexec.processes import MARK
+
+__all__ = ["START_TIMEOUT", "STOP_TIMEOUT", "Command", "CommandSettings", "fact", "split"]
+
+START_TIMEOUT = 30.0
+STOP_TIMEOUT = 10.0
+
+Command = str | Sequence[str]
+_Value = TypeVar("_Value", covariant=True)
+
+
+class fact(Generic[_Value]):  # noqa: N801
+    """A property that a subclass which has an attribute of that name may assign over."""
+
+    def __init__(self, compute: Callable[[Any], _Value]) -> None:
+        self._compute = compute
+        self.__doc__ = compute.__doc__
+
+    @overload
+    def __get__(self, instance: None, owner: type) -> Self: ...
+    @overload
+    def __get__(self, instance: object, owner: type) -> _Value: ...
+    def __get__(self, instance: object | None, owner: type) -> _Value | Self:
+        return self if instance is None else self._compute(instance)
+
+
+class CommandSettings:
+    """The arguments of an executor; :class:`caseexec.executors.SimpleExecutor` describes them."""
+
+    # The mark of the group while it is started.
+    _mark = ""
+
+    def __init__(
+        self,
+        command: Command,
+        cwd: str | os.PathLike[str] | None = None,
+        shell: bool = False,
+        timeout: float | None = START_TIMEOUT,
+        sleep: float = LONGEST,
+        stop_signal: int = signal.SIGTERM,
+        kill_signal: int | None = None,
+        expected_returncode: int | None = None,
+        envvars: Mapping[str, str] | None = None,
+        stdin: int | IO[Any] | None = subprocess.PIPE,
+        stdout: int | IO[Any] | None = subprocess.PIPE,
+        stderr: int | IO[Any] | None = subprocess.PIPE,
+        popen_kwargs: Mapping[str, Any] | None = None,
+        *,
+        stop_timeout: float | None = STOP_TIMEOUT,
+        stop_command: Command | None = None,
+        name: str = "",
+    ) -> None:
+        if isinstance(command, str):
+            self.command = command
+            # A shell takes what shlex may not: a here-document with an apostrophe.
+            self.command_parts: Sequence[str] = [command] if shell else split(command)
+        else:
+            self.command = shlex.join(command)
+            self.command_parts = command
+        self._name = name
+        self._cwd = cwd
+        self._shell = shell
+        self._timeout = timeout
+        self._sleep = sleep
+        self._expected_returncode = expected_returncode
+        self._envvars = dict(envvars or {})
+        self._stdin, self._stdout, self._stderr = stdin, stdout, stderr
+        self._further_popen_kwargs = dict(popen_kwargs or {})
+        self._plan = registry.StopPlan(
+            stop_signal=stop_signal,
+            kill_signal=kill_signal or registry.StopPlan.kill_signal,
+            timeout=stop_timeout,
+            command=split(stop_command) if isinstance(stop_command, str) and not shell else stop_command,
+            shell=isinstance(stop_command, str) and shell,
+            cwd=cwd,
+        )
+
+    @property
+    def envvars(self) -> dict[str, str]:
+        """The environment of the command: the present one, the given variables, and the mark once it is started."""
+        return {**os.environ, **self._envvars, **({MARK: self._mark} if self._mark else {})}
+
+    @property
+    def _popen_kwargs(self) -> dict[str, Any]:
+        settings = {"shell": self._shell, "cwd": self._cwd, "env": self.envvars}
+        return {"text": True, **self._further_popen_kwargs, **settings}
+
+    def _not_startable(self, error: OSError) -> Exception:
+        program = str(self.command_parts[0])
+        if self._cwd is not None and not os.path.isdir(self._cwd):
+            return CommandNotFound(self, f"the directory {os.fspath(self._cwd)!r} is no directory", option="cwd")
+        if isinstance(error, FileNotFoundError):
+            searched = [] if os.sep in program else self.envvars.get("PATH", os.defpath).split(os.pathsep)
+            return CommandNotFound(self, f"there is no program {program!r}", searched)
+        if isinstance(error, PermissionError):
+            found = shutil.which(program, os.F_OK) or program
+            return CommandNotExecutable(self, f"the program {found!r} is not executable")
+        return error
+
+    def _who(self) -> str:
+        return self._name or f"{type(self).__name__}({shorten(self.command)!r})"
+
+    def __str__(self) -> str:
+        return f"<{type(self).__name__} {self.command!r}>"
+
+
+def split(command: str) -> list[str]:
+    """Split a command as a shell would.
+
+    :raises DeclarationError: its quotes do not match.
+    """
+    try:
+        return shlex.split(command)
+    except ValueError as error:
+        raise DeclarationError("command", f"{command!r} cannot be split into arguments: {error}") from error

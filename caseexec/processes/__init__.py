@@ -1,0 +1,81 @@
+"""What the kernel says of processes: who lives, since when, below whom, in which group and with which mark.
+
+Two tables tell the same: :class:`Procfs` reads Linux's ``/proc``, :class:`Portable` asks psutil. :func:`table` gives
+the best one of this machine.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import sys
+from collections.abc import Iterator
+from typing import Any
+
+from caseexec.errors import Owner
+from caseexec.processes.base import MARK, Identity, Moment, ProcessTable, Status, marker
+from caseexec.processes.portable import Portable
+from caseexec.processes.procfs import Procfs
+
+__all__ = [
+    "MARK",
+    "Identity",
+    "Moment",
+    "Portable",
+    "ProcessTable",
+    "Procfs",
+    "Status",
+    "describe",
+    "holders",
+    "marker",
+    "table",
+    "tree",
+    "user_name",
+]
+
+
+@functools.cache
+def table() -> ProcessTable:
+    """The process table of this machine."""
+    return Procfs() if sys.platform == "linux" and os.path.exists("/proc/self/stat") else Portable()
+
+
+def tree(processes: ProcessTable, root: int) -> Iterator[int]:
+    """Every descendant of *root* that is still connected to it, parents first."""
+    waiting = [root]
+    for pid in waiting:
+        children = processes.children(pid)
+        yield from children
+        waiting += children
+
+
+def describe(pid: int) -> Owner:
+    """Say who a process is, as far as it can be seen."""
+    import psutil
+
+    def ask(question: str) -> Any:
+        try:
+            return getattr(psutil.Process(pid), question)()
+        except psutil.Error:
+            return None
+
+    command = " ".join(ask("cmdline") or [ask("name") or ""])
+    return Owner(pid=pid, command=command, user=ask("username") or "")
+
+
+def holders(processes: ProcessTable, inode: int | None, pid: int | None) -> Iterator[int]:
+    """Who has a socket open: *pid*, when the system told it, else all whose descriptors we may see."""
+    if pid is not None:
+        yield pid
+    elif inode:
+        yield from (pid for pid in processes.everybody() if processes.holds_socket(pid, inode))
+
+
+def user_name(uid: int | None) -> str:
+    """The name of a user; empty when unknown."""
+    import pwd
+
+    try:
+        return "" if uid is None else pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return str(uid)

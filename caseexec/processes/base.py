@@ -1,0 +1,98 @@
+"""What caseexec asks of the operating system about processes."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable
+from typing import NamedTuple, Protocol
+
+__all__ = ["MARK", "Identity", "Moment", "ProcessTable", "Status", "marker", "marker_name", "send_by_pid"]
+
+MARK = "CASEEXEC_MARK"
+"""The environment variable that a service and all its descendants carry; always compared whole."""
+
+
+class Identity(NamedTuple):
+    """A process that cannot be mistaken for a later one with the same pid. ``born`` is only good to compare."""
+
+    pid: int
+    born: float
+
+
+class Status(NamedTuple):
+    """What a look at one process shows."""
+
+    identity: Identity
+    parent: int
+    group: int
+    zombie: bool
+
+
+class Moment(NamedTuple):
+    """A point in the machine's life, to ask later which processes appeared since."""
+
+    last_pid: int
+    forks: int
+    born: float
+
+
+class ProcessTable(Protocol):
+    """What caseexec asks of the operating system."""
+
+    def status(self, pid: int) -> Status | None:
+        """Look at a process; ``None`` when there is none."""
+
+    def mark(self, pid: int) -> str | None:
+        """The whole value of :data:`MARK` in a process's environment; ``None`` without one, or if it can't be read.
+
+        Empty when the environment is: it is so for a moment, while the kernel loads a program.
+        """
+
+    def holds_mark(self, pid: int, mark: str) -> bool:
+        """Whether a process has the descriptor of :func:`marker` open; ``False`` when that can't be seen."""
+
+    def children(self, pid: int) -> list[int]:
+        """The processes whose parent is *pid*."""
+
+    def moment(self) -> Moment:
+        """Now."""
+
+    def since(self, moment: Moment) -> Iterable[int]:
+        """The pids that may have appeared since *moment*; every one that did is among them."""
+
+    def everybody(self) -> Iterable[int]:
+        """Every pid."""
+
+    def holds_socket(self, pid: int, inode: int) -> bool:
+        """Whether a process has a socket open; ``False`` when that can't be seen."""
+
+    def send(self, identity: Identity, number: int) -> bool:
+        """Send a signal to this very process, never to a later one with its pid; ``False``: it is gone, or not ours."""
+
+
+def marker(mark: str) -> int | None:
+    """A descriptor whose name is the mark, to be inherited, where there is such a thing (memfd_create(2)).
+
+    Programs that set their title, as Redis and nginx, overwrite their environment; few close what they inherited.
+    """
+    try:
+        return os.memfd_create(marker_name(mark))
+    except (AttributeError, OSError):
+        return None
+
+
+def marker_name(mark: str) -> str:
+    """The name of the descriptor of :func:`marker`."""
+    return f"{MARK}={mark}"
+
+
+def send_by_pid(processes: ProcessTable, identity: Identity, number: int) -> bool:
+    """:meth:`ProcessTable.send` where there is no better way: a look at the process, and then the signal."""
+    status = processes.status(identity.pid)
+    if status is None or status.identity != identity:
+        return False
+    try:
+        os.kill(identity.pid, number)
+    except (ProcessLookupError, PermissionError):
+        return False
+    return True

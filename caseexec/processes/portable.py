@@ -1,0 +1,67 @@
+"""The process table of any POSIX system, through psutil."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Iterable
+
+from caseexec.processes.base import MARK, Identity, Moment, Status, send_by_pid
+
+__all__ = ["Portable"]
+
+
+class Portable:
+    """Any POSIX system, through psutil; slower, and the cost grows with the number of processes."""
+
+    def status(self, pid: int) -> Status | None:
+        import psutil
+
+        try:
+            process = psutil.Process(pid)
+            with process.oneshot():
+                zombie = process.status() in (psutil.STATUS_ZOMBIE, psutil.STATUS_DEAD)
+                return Status(Identity(pid, process.create_time()), process.ppid(), os.getpgid(pid), zombie)
+        except (psutil.Error, OSError):
+            return None
+
+    def mark(self, pid: int) -> str | None:
+        import psutil
+
+        try:
+            environment = psutil.Process(pid).environ()
+            return environment.get(MARK) if environment else ""
+        except (psutil.Error, OSError):
+            return None
+
+    def children(self, pid: int) -> list[int]:
+        import psutil
+
+        try:
+            return [child.pid for child in psutil.Process(pid).children()]
+        except psutil.Error:
+            return []
+
+    def moment(self) -> Moment:
+        # Process start times are wall-clock here; they are rounded, so a second too early is early enough.
+        return Moment(0, 0, time.time() - 1)
+
+    def since(self, moment: Moment) -> Iterable[int]:
+        import psutil
+
+        found = psutil.process_iter(["create_time"])
+        return [process.pid for process in found if (process.info["create_time"] or 0) >= moment.born]
+
+    def everybody(self) -> Iterable[int]:
+        import psutil
+
+        return psutil.pids()
+
+    def holds_socket(self, pid: int, inode: int) -> bool:
+        return False
+
+    def holds_mark(self, pid: int, mark: str) -> bool:
+        return False
+
+    def send(self, identity: Identity, number: int) -> bool:
+        return send_by_pid(self, identity, number)

@@ -1,0 +1,144 @@
+"""Linux's process table: ``/proc``, read directly."""
+
+from __future__ import annotations
+
+import functools
+import os
+import signal
+import sys
+from collections.abc import Iterable
+
+from caseexec.processes.base import MARK, Identity, Moment, Status, marker_name, send_by_pid
+
+__all__ = ["Procfs"]
+
+# Numbers tried one by one, where that is cheaper than to list every process of the machine.
+_FEW = 400
+
+
+class Procfs:
+    """Linux: ``/proc``, read directly (about 6 µs a process, where psutil needs 60 to 100)."""
+
+    def status(self, pid: int) -> Status | None:
+        try:
+            with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+                # The name may hold blanks and parentheses; the fields begin after the last one.
+                fields = file.read().rpartition(b")")[2].split()
+        except OSError:
+            return None
+        # Of a process whose main thread has ended before the others, too, the state is said to be Z.
+        zombie = fields[0] in (b"Z", b"X") and int(fields[17]) <= 1
+        return Status(Identity(pid, int(fields[19])), int(fields[1]), int(fields[2]), zombie)
+
+    def mark(self, pid: int) -> str | None:
+        try:
+            with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
+                environment = file.readall() or b""
+        except OSError:
+            return None
+        if not environment:
+            return ""
+        name = MARK.encode() + b"="
+        # Searched for in one piece first: splitting every environment of the machine would cost more than reading it.
+        if name not in environment:
+            return None
+        for entry in environment.split(b"\0"):
+            if entry.startswith(name):
+                return entry[len(name) :].decode(errors="replace")
+        return None
+
+    def children(self, pid: int) -> list[int]:
+        found: list[int] = []
+        for task in _listdir(f"/proc/{pid}/task"):
+            try:
+                with open(f"/proc/{pid}/task/{task}/children", "rb") as file:
+                    found += map(int, file.read().split())
+            except OSError:
+                if not self._lists_children:
+                    return self._children_by_listing(pid)
+        return found
+
+    @functools.cached_property
+    def _lists_children(self) -> bool:
+        own = os.getpid()
+        return os.path.exists(f"/proc/{own}/task/{own}/children")  # A kernel option, CONFIG_PROC_CHILDREN.
+
+    def _children_by_listing(self, pid: int) -> list[int]:
+        everybody = ((other, self.status(other)) for other in self.everybody())
+        return [other for other, status in everybody if status and status.parent == pid]
+
+    def moment(self) -> Moment:
+        forks = self._forks()  # Before the pid: what is forked between the two must not hide a wrap.
+        return Moment(self._last_pid(), forks, 0)
+
+    def _last_pid(self) -> int:
+        with open("/proc/loadavg", "rb") as file:
+            return int(file.read().split()[-1])
+
+    def _forks(self) -> int:
+        with open("/proc/stat", "rb") as file:
+            for line in file:
+                if line.startswith(b"processes "):
+                    return int(line.split()[1])
+        return sys.maxsize
+
+    def since(self, moment: Moment) -> Iterable[int]:
+        # Linux hands out pids in ascending order and begins again at the top. While it has not, those that appeared
+        # are the numbers behind the one that was the last; the count of forks tells whether it has.
+        last = self._last_pid()
+        new = last - moment.last_pid
+        if new < 0 or self._forks() - moment.forks > new + 64:
+            return self.everybody()
+        if new > _FEW:
+            return [pid for pid in self.everybody() if moment.last_pid < pid <= last]
+        return [pid for pid in range(moment.last_pid + 1, last + 1) if self._is_process(pid)]
+
+    def _is_process(self, pid: int) -> bool:
+        # Threads have numbers too, and /proc/<tid> can be opened although it is not listed.
+        try:
+            with open(f"/proc/{pid}/status", "rb", buffering=0) as file:
+                return b"\nTgid:\t%d\n" % pid in file.read(1024)
+        except OSError:
+            return False
+
+    def everybody(self) -> Iterable[int]:
+        return [int(name) for name in os.listdir("/proc") if name.isdigit()]
+
+    def holds_socket(self, pid: int, inode: int) -> bool:
+        return self._holds(pid, f"socket:[{inode}]")
+
+    def holds_mark(self, pid: int, mark: str) -> bool:
+        return self._holds(pid, f"/memfd:{marker_name(mark)} (deleted)")
+
+    def _holds(self, pid: int, wanted: str) -> bool:
+        for fd in _listdir(f"/proc/{pid}/fd"):
+            try:
+                if os.readlink(f"/proc/{pid}/fd/{fd}") == wanted:
+                    return True
+            except OSError:
+                continue
+        return False
+
+    def send(self, identity: Identity, number: int) -> bool:
+        try:
+            fd = os.pidfd_open(identity.pid)
+        except OSError:  # Gone, or a kernel before 5.3.
+            return False if self.status(identity.pid) is None else send_by_pid(self, identity, number)
+        try:
+            # The descriptor is of one process for good: looked at after it was opened, it is the one we mean.
+            status = self.status(identity.pid)
+            if status is None or status.identity != identity:
+                return False
+            signal.pidfd_send_signal(fd, number)
+            return True
+        except (ProcessLookupError, PermissionError):
+            return False
+        finally:
+            os.close(fd)
+
+
+def _listdir(path: str) -> list[str]:
+    try:
+        return os.listdir(path)
+    except OSError:
+        return []
