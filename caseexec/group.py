@@ -139,6 +139,8 @@ class ProcessGroup:
         return [status.identity.pid for status in self._living()]
 
     def _living(self) -> list[processes.Status]:
+        if not self.ours:
+            return []
         held = self.held
         candidates = {*self._table.since(self._moment), *(known.pid for known in self._descendants)}
         found: dict[int, processes.Status] = {}
@@ -219,7 +221,7 @@ class ProcessGroup:
         except BaseException:
             self.kill(kill_signal)
             raise
-        late = self.living() if self.ours else []
+        late = self.living()
         ending = self.kill(kill_signal)
         return Ending(ending.returncode, tuple(late), ending.survivors)
 

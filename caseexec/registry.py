@@ -81,7 +81,7 @@ class OwnedGroup:
     def forget(self, keep_logs: bool = False) -> None:
         """Take it out of the run's books, once it has ended."""
         for log in self.logs:
-            if keep_logs or not self.group.ours:
+            if keep_logs:
                 log.close()
             else:
                 log.remove()

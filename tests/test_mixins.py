@@ -10,7 +10,7 @@ from unittest import mock
 import caseexec
 from caseexec import errors
 from caseexec.mixins import HTTPServiceMixin, ServiceMixin, TCPServiceMixin
-from tests.helpers.leaks import NothingRemains, alive
+from tests.helpers.leaks import NothingRemains, alive, soon
 from tests.helpers.programs import EXIT_3, TCP_SERVER, python
 from tests.helpers.runs import RunCase
 
@@ -57,7 +57,7 @@ class LifeTests(MixinCase):
                 seen.append(self.service)
                 socket.create_connection((self.service.host, self.service.port)).close()
                 self.assertTrue(alive(self.service.pid) and os.path.isdir(self.service.tmp))
-                self.assertIn("listening", self.service.tail())
+                self.assertTrue(soon(lambda: "listening" in self.service.tail()))
 
             def test_it_is_the_same_for_all_tests(self) -> None:
                 seen.append(self.service)

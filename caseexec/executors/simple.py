@@ -126,14 +126,18 @@ class SimpleExecutor(CommandSettings):
         return self._lives()
 
     def _lives(self) -> bool:  # What a subclass makes of running() is its own affair.
-        if self._owned is None or self.process is None or not self._owned.group.ours or self._dying:
+        if self._owned is None or self.process is None or not self._is_ours() or self._dying:
             return False
         code = self._owned.group.poll()
         return code is None or (code == 0 and bool(self._owned.group.living()))
 
+    def _is_ours(self) -> bool:
+        """Whether it is started, and by this process; a forked child inherits the object, but not the command."""
+        return self._owned is not None and self._owned.group.ours
+
     def living(self) -> list[int]:
         """The processes of the command that are alive, its descendants in the background among them."""
-        return self._owned.group.living() if self._owned is not None and self._owned.group.ours else []
+        return self._owned.group.living() if self._owned is not None else []
 
     def _facts(self) -> Facts:
         """What is known now, for errors."""
@@ -237,7 +241,7 @@ class SimpleExecutor(CommandSettings):
         :param expected_returncode: instead of the executor's own.
         :raises ProcessFinishedWithError: its exit status is neither 0 nor what a stop leads to.
         """
-        if self._owned is None:
+        if not self._is_ours() or self._owned is None:
             return self
         number = stop_signal or self._plan.stop_signal
         self._set_timeout()
@@ -274,7 +278,7 @@ class SimpleExecutor(CommandSettings):
         :param wait: wait until it is gone; otherwise only send the signal.
         :param sig: instead of the executor's kill signal; SIGKILL follows if it did not do.
         """
-        if self._owned is None:
+        if not self._is_ours() or self._owned is None:
             return self
         number = sig or self._plan.kill_signal
         if not wait:
@@ -301,7 +305,7 @@ class SimpleExecutor(CommandSettings):
 
         Does nothing when it is not started.
         """
-        if self._owned is None:
+        if not self._is_ours():
             yield self
             return
         self.stop()
@@ -319,10 +323,9 @@ class SimpleExecutor(CommandSettings):
         self.stop()
 
     def __del__(self) -> None:
-        owned = getattr(self, "_owned", None)
-        if owned is None or not owned.group.ours or sys.is_finalizing():
+        if not self._is_ours() or sys.is_finalizing():
             return
-        living = owned.group.living()
+        living = self.living()
         self.kill()
         self._warn_of(living, "the executor was deleted while it ran; use it as a context manager, or call stop()")
 
