@@ -43,15 +43,14 @@ class Deadline:
         return max(SHORTEST, min(seconds, self.remaining()))
 
     def turns(self, pause: Callable[[float], object] = time.sleep, *, longest: float = LONGEST) -> Iterator[float]:
-        """Yield the elapsed seconds, again and again, until the time is over; the last turn is at the end.
+        """Yield the elapsed seconds, again and again, until the time is over; there is at least one turn.
 
         Between two turns it calls *pause* with 2 % of the time already waited, at least half a millisecond and at
         most *longest* seconds. A *pause* that comes back early (the process ended) begins the next turn at once.
         """
         while True:
-            last = self.expired()
             elapsed = self.elapsed()
             yield elapsed
-            if last:
+            if self.expired():
                 return
             pause(max(0.0, min(max(SHORTEST, SHARE * elapsed), longest, self.remaining())))

@@ -6,6 +6,7 @@ ended, and the last lines that it wrote. The facts are in :attr:`ExecutorError.f
 
 from __future__ import annotations
 
+import re
 import signal
 import textwrap
 from collections.abc import Iterable
@@ -28,6 +29,7 @@ __all__ = [
     "TimeoutExpired",
     "UnsupportedPlatform",
     "exit_text",
+    "seconds_text",
     "shorten",
     "signal_name",
 ]
@@ -36,6 +38,15 @@ _Error = TypeVar("_Error", bound="ExecutorError")
 
 # What an executor calls those settings that a declaration names otherwise.
 _EXECUTOR_NAMES = {"start_timeout": "timeout", "pid_file": "filename", "socket": "socket_name", "env": "envvars"}
+
+
+_LONGEST_COMMAND = 4000
+_CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
+
+
+def seconds_text(seconds: float) -> str:
+    """``1 second``, ``30 seconds``."""
+    return f"{seconds:g} second" + ("" if seconds == 1 else "s")
 
 
 def signal_name(number: int) -> str:
@@ -121,6 +132,8 @@ class Facts:
     def lines(self) -> list[str]:
         """The facts below an error's first line, one each; those not known are left out."""
         command = textwrap.indent(textwrap.dedent(self.command).strip(), "    ").strip()
+        if len(command) > _LONGEST_COMMAND:
+            command = f"{command[:_LONGEST_COMMAND]} [... {len(command) - _LONGEST_COMMAND} more characters]"
         found = [f"  command: {command}"] if command else []
         if self.awaiting:
             found.append(f"  waiting for: {self.awaiting}")
@@ -129,7 +142,8 @@ class Facts:
         if self.log_paths:
             found.append(f"  log: {' and '.join(self.log_paths)}")
             found.append("  last output:" if self.output else "  last output: none, it wrote nothing")
-            found += [f"    {line}" for line in self.output.splitlines()]
+            # What a terminal would obey is shown, and not done.
+            found += [f"    {_CONTROL.sub(lambda sign: repr(sign[0])[1:-1], line)}" for line in self.output.split("\n")]
         return found
 
 
@@ -183,11 +197,14 @@ class TimeoutExpired(ExecutorError):
         self.timeout = timeout
 
     def headline(self) -> str:
-        given = "" if self.timeout is None else f" after {self.timeout:g} seconds"
+        given = "" if self.timeout is None else f" after {seconds_text(self.timeout)}"
         return f"{self.facts.who} timed out{given}: it was not ready"
 
     def way_out(self) -> str:
         code, slow = self.facts.returncode, f"A slow machine? Raise {self.facts.setting('start_timeout')}."
+        if code is None and self.facts.refusal.startswith("HTTP status"):
+            asked = ", ".join(self.facts.setting(name) for name in ("path", "method", "status"))
+            return f"It answers, but not as awaited: {asked}. {slow}"
         if code is None:
             return slow
         return (
@@ -213,6 +230,8 @@ class AlreadyRunning(ExecutorError):
     def headline(self) -> str:
         what = self.place or "what it needs"
         holder = f"held by {self.owner}" if self.owner else "taken, and who holds it could not be seen"
+        if self.place.startswith("pid file") and not (self.owner and self.owner.pid):
+            holder = "there already, and holds no process id"
         return f"{self.facts.who} seems to be already running: {what} is {holder}"
 
     def way_out(self) -> str:
@@ -244,12 +263,24 @@ class ProcessExitedWithError(ExecutorError):
 
 
 class ProcessFinishedWithError(ProcessExitedWithError):
-    """The command was stopped, or had ended by itself, with an exit status that does not mean success."""
+    """The command was stopped, or had ended by itself, with an exit status that does not mean success.
+
+    :ivar asked: it was still running when it was asked to stop.
+    """
+
+    def __init__(self, executor: Any, exit_code: int, asked: bool = True) -> None:
+        super().__init__(executor, exit_code)
+        self.facts = replace(self.facts, awaiting="", refusal="")
+        self.asked = asked
 
     def headline(self) -> str:
+        if not self.asked:
+            return f"{self.facts.who} had ended by itself before it was stopped: it {exit_text(self.exit_code)}"
         return f"{self.facts.who} {exit_text(self.exit_code)} when it was stopped"
 
     def way_out(self) -> str:
+        if not self.asked:
+            return ""
         return (
             "Status 0, the stop signal and 128 + the stop signal count as stopped. "
             f"Is this one right too? Name it in {self.facts.setting('expected_returncode')}."
@@ -318,7 +349,7 @@ class DeclarationError(ValueError, TypeError):
         return f"{self.where}: {self.problem}"
 
 
-class ServiceNotStarted(RuntimeError):
+class ServiceNotStarted(RuntimeError, AttributeError):
     """A test was run without its service: nobody called the mixin's ``setUpClass``.
 
     :ivar where: the test class.
@@ -376,7 +407,7 @@ class ForcedKillWarning(RuntimeWarning):
     def __str__(self) -> str:
         pids = ", ".join(map(str, self.pids))
         return (
-            f"{self.facts.who} did not end within {self.timeout:g} seconds of {signal_name(self.signal)} and was "
+            f"{self.facts.who} did not end within {seconds_text(self.timeout)} of {signal_name(self.signal)} and was "
             f"killed (pid {pids}; command: {self.facts.command}). Give it more time with "
             f"{self.facts.setting('stop_timeout')}, or another signal with {self.facts.setting('stop_signal')}."
         )

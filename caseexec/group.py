@@ -25,6 +25,9 @@ from caseexec.ports import Listener
 
 __all__ = ["Ending", "ProcessGroup"]
 
+# Its frames are left out of the traceback of a failed class, by unittest and by pytest.
+__unittest = __tracebackhide__ = True
+
 # How long to wait for what SIGKILL has to do; only a process stuck in the kernel needs more.
 _KILL_PATIENCE = 5.0
 _LOAD_PATIENCE = 0.1
@@ -42,11 +45,13 @@ class Ending:
     :ivar returncode: the leader's, as in :mod:`subprocess`; ``None`` when it could not be ended.
     :ivar killed: the pids that had to be killed after their time was over.
     :ivar survivors: the pids that even that did not end.
+    :ivar complaint: what went wrong with the stop command.
     """
 
     returncode: int | None = None
     killed: tuple[int, ...] = ()
     survivors: tuple[int, ...] = ()
+    complaint: str = ""
 
 
 class ProcessGroup:
@@ -74,8 +79,9 @@ class ProcessGroup:
 
         :raises OSError: as :class:`subprocess.Popen`.
         """
-        marker = processes.marker(self.mark)
+        marker = None
         try:
+            marker = processes.marker(self.mark)
             inherited = (*popen.get("pass_fds", ()), *([] if marker is None else [marker]))
             if popen.get("close_fds", True):
                 popen = {**popen, "pass_fds": inherited}
@@ -86,6 +92,9 @@ class ProcessGroup:
         self._exit = _watch_exit(self.process.pid)
         status = self._table.status(self.process.pid)
         self._leader = status.identity if status else None
+        if self.process.pid not in self._new():
+            # The system does not tell the last pid (some sandboxes give a constant): then everybody is looked at.
+            self._moment = self._moment._replace(last_pid=sys.maxsize)
 
     # -- the leader ----------------------------------------------------------------------------------------------------
 
@@ -142,7 +151,10 @@ class ProcessGroup:
         if not self.ours:
             return []
         held = self.held
-        candidates = {*self._table.since(self._moment), *(known.pid for known in self._descendants)}
+        candidates = {*self._new(), *(known.pid for known in self._descendants)}
+        if held:
+            candidates.add(self.pid)
+        candidates.discard(os.getpid())
         found: dict[int, processes.Status] = {}
         for pid in sorted(candidates):
             self._add(found, pid, held)
@@ -150,6 +162,12 @@ class ProcessGroup:
             for child in processes.tree(self._table, pid):
                 self._add(found, child, held, descends=True)
         return list(found.values())
+
+    def _new(self) -> Iterable[int]:
+        try:
+            return self._table.since(self._moment)
+        except OSError:  # No descriptor is left to look with; the group can be signalled all the same.
+            return []
 
     def _add(self, found: dict[int, processes.Status], pid: int, held: bool, descends: bool = False) -> None:
         status = None if pid in found else self._table.status(pid)
@@ -244,6 +262,7 @@ class ProcessGroup:
                 if not in_group and status.parent not in pids and status.identity not in asked:
                     asked.add(status.identity)
                     self._table.send(status.identity, number)
+                    self._table.send(status.identity, signal.SIGCONT)
 
     def kill(self, number: int | None = None) -> Ending:
         """End everybody at once, prove that nobody is left, and reap the leader.
@@ -256,9 +275,11 @@ class ProcessGroup:
         if self.process is None:
             self._await_marks()
         for signal_number in dict.fromkeys((number or signal.SIGKILL, signal.SIGKILL)):
+            self.signal(signal_number)
             told: set[processes.Identity] = set()
             for _ in Deadline(_KILL_PATIENCE).turns(self.pause):
-                living = self._living()
+                # Who is forked while we look can be missed once, but not twice.
+                living = self._living() or self._living()
                 if not living and (self.process is None or self.poll() is not None):
                     return Ending(self._reap())
                 # Once each: to some programs a signal means another thing the second time.
@@ -269,7 +290,7 @@ class ProcessGroup:
     def _await_marks(self) -> None:
         """After an interrupted spawn: give a child that is just being loaded the moment until its mark shows."""
         for _ in Deadline(_LOAD_PATIENCE).turns():
-            children = set(self._table.children(os.getpid())) & set(self._table.since(self._moment))
+            children = set(self._table.children(os.getpid())) & set(self._new())
             if all(self._table.mark(child) != "" for child in children):
                 return
 
@@ -296,9 +317,9 @@ class ProcessGroup:
             if self.process.stdin is not None:
                 with suppress(OSError):  # What was written last was never read.
                     self.process.stdin.close()
-            if self._exit is not None:
-                self._exit.close()
-                self._exit = None
+            watch, self._exit = self._exit, None
+            if watch is not None:
+                watch.close()
         return self.process.returncode
 
 

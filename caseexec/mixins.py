@@ -12,7 +12,7 @@ import unittest
 import warnings
 from collections.abc import Callable, Mapping
 from dataclasses import fields
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from caseexec import service as declarations
 from caseexec.errors import DeclarationError, LeakedProcessWarning, ServiceNotStarted
@@ -51,6 +51,22 @@ __unittest = __tracebackhide__ = True
 _PREFIX = "service_"
 
 
+class _NotStarted:
+    """In the place of the service while there is none."""
+
+    def __get__(self, instance: object, owner: type) -> None:
+        raise _not_started(owner)
+
+
+def _not_started(cls: type) -> ServiceNotStarted:
+    overriding = next(base for base in cls.__mro__ if "setUpClass" in vars(base))
+    return ServiceNotStarted(_label(cls), None if issubclass(ServiceMixin, overriding) else _label(overriding))
+
+
+def _label(cls: type) -> str:
+    return f"{cls.__module__}.{cls.__qualname__}"
+
+
 class ServiceMixin(unittest.TestCase):
     """What all these mixins have in common; use one of its subclasses.
 
@@ -79,7 +95,7 @@ class ServiceMixin(unittest.TestCase):
     :cvar service_listener: ``"ours"``: a stranger on our port is an error; ``"any"``: whoever listens may answer.
     """
 
-    service: ClassVar[Executor]
+    service: ClassVar[Executor] = cast("Executor", _NotStarted())
 
     service_command: ClassVar[Command | None] = Service.command
     service_host: ClassVar[str] = Service.host
@@ -111,13 +127,17 @@ class ServiceMixin(unittest.TestCase):
         for name, value in vars(cls).items():
             if not name.startswith(_PREFIX) or name in options:
                 continue
-            hint = nearest(name, options)
             # Methods of one's own may be called service_something, as long as they are no misspelt attribute.
             if not callable(getattr(value, "__func__", value)) and not isinstance(value, property):
-                problem = (
-                    f"{cls._service_kind.__name__} has no such attribute{hint or ': ' + ', '.join(sorted(options))}"
-                )
-                raise DeclarationError(f"{_label(cls)}.{name}", problem)
+                raise DeclarationError(f"{_label(cls)}.{name}", cls._unknown(name, options))
+
+    @classmethod
+    def _unknown(cls, name: str, options: set[str]) -> str:
+        mixin = f"{cls._service_kind.__name__}Mixin"
+        others = [kind.__name__ for kind in ServiceMixin.__subclasses__() if name in vars(kind)]
+        if others:
+            return f"{mixin} has no such attribute, it belongs to {' and '.join(others)}"
+        return f"{mixin} has no such attribute{nearest(name, options) or ': ' + ', '.join(sorted(options))}"
 
     @classmethod
     def _service_declaration(cls) -> Service:
@@ -148,7 +168,8 @@ class ServiceMixin(unittest.TestCase):
             super().tearDownClass()
         finally:
             cls._forget_service()
-            cls._service_launch.stop()
+            if "_service_launch" in vars(cls):  # Else a setUpClass without super(), which each test has told of.
+                cls._service_launch.stop()
 
     @classmethod
     def _forget_service(cls) -> None:
@@ -178,18 +199,12 @@ class ServiceMixin(unittest.TestCase):
         return super().run(result)
 
     def _service_missing(self) -> None:
-        cls = type(self)
-        overriding = next(base for base in cls.__mro__ if "setUpClass" in vars(base))
-        raise ServiceNotStarted(_label(cls), None if issubclass(ServiceMixin, overriding) else _label(overriding))
-
-
-def _label(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
+        raise _not_started(type(self))
 
 
 def _raw(cls: type, name: str) -> Any:
     value = next(vars(base)[name] for base in cls.__mro__ if name in vars(base))
-    return value.__func__ if isinstance(value, staticmethod) else value
+    return value.__get__(None, cls) if isinstance(value, (classmethod, staticmethod)) else value
 
 
 class TCPServiceMixin(ServiceMixin):

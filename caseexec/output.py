@@ -6,6 +6,7 @@ A file never blocks the service, however much it writes and whether or not someb
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import re
 import subprocess
@@ -24,8 +25,7 @@ __all__ = ["TAIL_BYTES", "TAIL_LINES", "Capture", "OutputLog"]
 
 TAIL_LINES = 40
 TAIL_BYTES = 8 * 1024
-_CHUNK = 1024 * 1024
-_CARRY = 8 * 1024
+_CARRY = _CHUNK = 8 * 1024
 
 
 class OutputLog:
@@ -39,8 +39,14 @@ class OutputLog:
     def __init__(self, name: str = "service") -> None:
         safe = re.sub(r"[^A-Za-z0-9_.-]+", "_", name)[-60:]
         self._read_fd, self.path = tempfile.mkstemp(prefix=f"caseexec-{safe}-", suffix=".log")
-        # Append mode: several processes write into it, and none overwrites another's lines.
-        self._write_fd: int | None = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        self._write_fd: int | None = None
+        try:
+            # Append mode: several processes write into it, and none overwrites another's lines.
+            self._write_fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        except OSError:
+            os.close(self._read_fd)
+            os.unlink(self.path)
+            raise
         self._scanned: dict[re.Pattern[str], int] = {}
         self._found: dict[re.Pattern[str], int] = {}
         self._reader: io.TextIOWrapper | None = None
@@ -60,9 +66,10 @@ class OutputLog:
 
     def close_writer(self) -> None:
         """Close our copy of :attr:`writer`, once the process has its own."""
-        if self._write_fd is not None:
-            os.close(self._write_fd)
-            self._write_fd = None
+        # Taken out before it is closed: an interrupt in between must not close somebody else's later.
+        descriptor, self._write_fd = self._write_fd, None
+        if descriptor is not None:
+            os.close(descriptor)
 
     def mark(self) -> int:
         """The present end of the output in bytes, for :meth:`since`."""
@@ -84,11 +91,12 @@ class OutputLog:
         left_out = size - len(text.encode(errors="replace")) - 1
         return f"[... {left_out} bytes before]\n{text}" if start or left_out > len(kept) else text
 
-    def find(self, pattern: re.Pattern[str]) -> int | None:
+    def find(self, pattern: re.Pattern[str], stop: Callable[[], bool] = lambda: False) -> int | None:
         """Search for a pattern, where the last call with it had not yet looked: the end of the first match, in bytes.
 
-        ``^`` and ``$`` are the ends of a line. A match may be split over several writes, and its line need not be
-        complete; it may span 8 KiB.
+        It is searched in pieces, and gives up between two of them when *stop* says so, as some patterns take very long
+        on very long lines. ``^`` and ``$`` are the ends of a line. A match may be split over several writes, and its
+        line need not be complete; it may span 8 KiB.
         """
         if pattern in self._found:
             return self._found[pattern]
@@ -96,7 +104,7 @@ class OutputLog:
         start = self._scanned.get(pattern, 0)
         if size < start:  # A shell's "> /dev/stderr" truncates the file.
             start = 0
-        while start < size:
+        while start < size and not stop():
             # One character more than the carry, and a search from behind it: "^" must not match in mid-line.
             begin = max(0, start - _CARRY - 1)
             data = os.pread(self._read_fd, start - begin + _CHUNK, begin)
@@ -132,12 +140,14 @@ class OutputLog:
         """Close every descriptor; the file, and the tail in memory, stay."""
         if self.closed:
             return
-        self._last = self.tail()
+        with suppress(OSError):
+            self._last = self.tail()
         self.close_writer()
         if self._reader is not None:
             self._reader.close()
-        os.close(self._read_fd)
-        self._read_fd = -1
+        descriptor, self._read_fd = self._read_fd, -1
+        if descriptor >= 0:
+            os.close(descriptor)
 
     def remove(self) -> None:
         """Close, and remove the file."""
@@ -184,6 +194,14 @@ class Capture:
             return "".join(tails)
         out, err = (log.tail(lines // 2, limit // 2) for log in self.logs)
         return f"[stdout]\n{out}\n[stderr]\n{err}"
+
+    def story(self) -> str:
+        """The last lines for an error: of a row of equal ones, as of an access log of our own probes, the last."""
+        told = self.tail(50 * TAIL_LINES, 8 * TAIL_BYTES).split("\n")
+        rows = [(line, len(list(same))) for line, same in itertools.groupby(told)]
+        lines = [line if times == 1 else f"{line}\n[... {times} times]" for line, times in rows][-TAIL_LINES:]
+        text = "\n".join(lines)
+        return text if len(text) <= TAIL_BYTES else f"[...]\n{text[-TAIL_BYTES:]}"
 
 
 class _Follower(io.RawIOBase):

@@ -10,6 +10,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
 __all__ = ["PLACEHOLDERS", "fill", "fill_command", "names", "nearest", "pattern_problem"]
 
+# Its frames are left out of the traceback of a failed class, by unittest and by pytest.
+__unittest = __tracebackhide__ = True
+
 PLACEHOLDERS = ("host", "port", "address", "url", "tmp", "python")
 # A name in braces; not a shell's ${name}, and not JSON. Doubled braces stand for themselves.
 _PLACEHOLDER = re.compile(r"\{\{([A-Za-z_]\w*)\}\}|(?<!\$)\{([A-Za-z_][\w.]*)\}")

@@ -13,6 +13,9 @@ from typing import NamedTuple
 
 __all__ = ["Listener", "free_port", "is_free", "listeners", "release"]
 
+# Its frames are left out of the traceback of a failed class, by unittest and by pytest.
+__unittest = __tracebackhide__ = True
+
 # The kernel gives ports of its own range to outgoing connections, at any moment; a lease is taken from below it.
 _LOWEST = 10_000
 _EPHEMERAL = "/proc/sys/net/ipv4/ip_local_port_range"

@@ -7,6 +7,7 @@ when it is gone, so that the sweep (and a helper that outlives the run) finds it
 from __future__ import annotations
 
 import atexit
+import itertools
 import os
 import secrets
 import shutil
@@ -14,7 +15,8 @@ import signal
 import tempfile
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
 
 from caseexec.deadline import Deadline
 from caseexec.group import Ending, ProcessGroup
@@ -23,8 +25,12 @@ from caseexec.processes import MARK
 
 __all__ = ["OwnedGroup", "Run", "StopPlan", "current_run", "run_command"]
 
+# Its frames are left out of the traceback of a failed class, by unittest and by pytest.
+__unittest = __tracebackhide__ = True
+
 # What is left at exit gets this many seconds to end politely, all together: somebody waits for the prompt.
 _EXIT_GRACE = 5.0
+_TRIES = 100
 
 
 @dataclass(frozen=True)
@@ -59,24 +65,26 @@ class OwnedGroup:
         :param timeout: seconds; default: the plan's.
         """
         deadline = Deadline(self.plan.timeout if timeout is None else timeout)
+        complaint = ""
         try:
             if self.plan.command and self.group.ours:
-                self._run_stop_command(deadline)
+                complaint = self._run_stop_command(self.plan.command, deadline)
         except BaseException:
             self.group.kill(self.plan.kill_signal)
             raise
-        return self.group.end(stop_signal or self.plan.stop_signal, self.plan.kill_signal, deadline)
+        ending = self.group.end(stop_signal or self.plan.stop_signal, self.plan.kill_signal, deadline)
+        return replace(ending, complaint=complaint)
 
-    def _run_stop_command(self, deadline: Deadline) -> None:
-        plan = self.plan
-        assert plan.command is not None
+    def _run_stop_command(self, command: str | Sequence[str], deadline: Deadline) -> str:
+        """Run it; what went wrong, empty: nothing."""
         try:
-            code, output = run_command(plan.command, plan, deadline)
+            code, output = run_command(command, self.plan, deadline)
         except OSError as error:
             code, output = None, str(error)
-        if code != 0:
-            how = "took too long" if code is None and not output else f"failed ({code}): {output.strip()[-500:]}"
-            warnings.warn(f"the stop command {plan.command!r} {how}; the stop signal follows", RuntimeWarning, 2)
+        if code == 0:
+            return ""
+        how = "took too long" if code is None and not output else f"failed ({code}): {output.strip()[-500:]}"
+        return f"the stop command {command!r} {how}; the stop signal followed"
 
     def forget(self, keep_logs: bool = False) -> None:
         """Take it out of the run's books, once it has ended."""
@@ -123,13 +131,12 @@ class Run:
         self.id = secrets.token_hex(8)
         self.groups: set[OwnedGroup] = set()
         self.directories: set[str] = set()
-        self._marks = 0
+        self._marks = itertools.count(1)
         atexit.register(self.sweep)
 
     def new_mark(self) -> str:
         """A mark for one group: the run's id and a number."""
-        self._marks += 1
-        return f"{self.id}.{self._marks}"
+        return f"{self.id}.{next(self._marks)}"
 
     def make_directory(self) -> str:
         """Make a temporary directory (mode 0700) that goes with the run at the latest."""
@@ -141,10 +148,15 @@ class Run:
         """Remove a directory of :meth:`make_directory`; does nothing in a forked child."""
         if self.pid != os.getpid():
             return
+        self.directories.discard(path)
         shutil.rmtree(path, ignore_errors=True)
+        if os.path.exists(path):  # A service may have taken the permission away from itself.
+            for directory, _, _ in os.walk(path):
+                with suppress(OSError):
+                    os.chmod(directory, 0o700)
+            shutil.rmtree(path, ignore_errors=True)
         if os.path.exists(path):
             warnings.warn(f"the temporary directory {path} could not be removed", ResourceWarning, 2)
-        self.directories.discard(path)
 
     def sweep(self) -> None:
         """End every group and remove every directory. Registered with :mod:`atexit`; a forked child's does nothing.
@@ -154,15 +166,20 @@ class Run:
         if self.pid != os.getpid():
             return
         deadline = Deadline(_EXIT_GRACE)
-        for owned in sorted(self.groups, key=lambda owned: owned.group.pid, reverse=True):
+        for _ in range(_TRIES):
             try:
-                timeout = owned.plan.timeout
-                owned.stop(timeout=deadline.remaining() if timeout is None else deadline.at_most(timeout))
-            except BaseException as error:
+                return self._sweep(deadline)
+            except BaseException:  # Most likely an impatient user: no more politeness, but none is left out.
                 deadline = Deadline(0)
-                owned.group.kill()
-                if not isinstance(error, KeyboardInterrupt):
-                    warnings.warn(f"at exit, {owned.plan} failed: {error!r}", RuntimeWarning, 2)
+
+    def _sweep(self, deadline: Deadline) -> None:
+        groups = sorted(self.groups, key=lambda owned: owned.group.pid, reverse=True)
+        if deadline.expired():
+            for owned in groups:
+                owned.group.send(owned.plan.kill_signal)
+        for owned in groups:
+            timeout = owned.plan.timeout
+            owned.stop(timeout=deadline.remaining() if timeout is None else deadline.at_most(timeout))
             owned.forget()
         for path in list(self.directories):
             self.remove_directory(path)

@@ -87,11 +87,11 @@ class Launch:
             return
         if self.executor is not None:
             self.executor.kill()
-        self._give_back_directory()
         while self._ports:
             ports.release(self._ports.pop())
+        self._give_back_directory()
 
     def _give_back_directory(self) -> None:
-        if self._tmp is not None:
-            self._run.remove_directory(self._tmp)
-            self._tmp = None
+        path, self._tmp = self._tmp, None
+        if path is not None:
+            self._run.remove_directory(path)

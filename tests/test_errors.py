@@ -79,6 +79,21 @@ shop.tests.CacheTests timed out after 30 seconds: it was not ready
         self.assertIn("  command: one\n      two\n  waiting", str(errors.TimeoutExpired(executor, 30)))
         self.assertIn("  log: /a and /b\n", str(errors.TimeoutExpired(executor, 30)))
 
+    def test_a_wrong_answer_points_to_the_request(self) -> None:
+        text = str(errors.TimeoutExpired(FakeExecutor(refusal="HTTP status 404 Not Found"), 1))
+        self.assertIn("timed out after 1 second: it was not ready", text)
+        self.assertIn("It answers, but not as awaited: shop.tests.CacheTests.service_path, ", text)
+
+    def test_what_a_terminal_would_obey_is_shown(self) -> None:
+        text = str(errors.TimeoutExpired(FakeExecutor(output="a\x1b]0;title\x07b"), 1))
+        self.assertIn("    a\\x1b]0;title\\x07b", text)
+
+    def test_a_service_that_had_ended_by_itself_is_not_blamed_on_the_stop(self) -> None:
+        text = str(errors.ProcessFinishedWithError(FakeExecutor(), -9, asked=False))
+        self.assertIn("had ended by itself before it was stopped: it was killed by SIGKILL", text)
+        self.assertNotIn("expected_returncode", text)
+        self.assertNotIn("waiting for", text)
+
     def test_a_timeout_says_that_the_command_had_ended(self) -> None:
         text = str(errors.TimeoutExpired(FakeExecutor(returncode=0, output=""), 30))
         self.assertIn("The command itself had ended by then: it exited with status 0.", text)

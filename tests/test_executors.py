@@ -138,7 +138,8 @@ class StartAndStopTests(ExecutorCase):
         before = dict(os.environ)
         with SimpleExecutor(SLEEP, envvars={"COLOUR": "red"}) as executor:
             self.assertEqual(executor.envvars["COLOUR"], "red")
-            self.assertIn("CASEEXEC_MARK", executor.envvars)
+            # What a client is started with must not make it look like a part of the service.
+            self.assertNotIn("CASEEXEC_MARK", executor.envvars)
         self.assertEqual(dict(os.environ), before)
 
     def test_its_repr_is_a_diagnosis(self) -> None:
@@ -232,7 +233,9 @@ class EndTests(ExecutorCase):
     def test_a_command_that_had_crashed_is_an_error_at_the_stop(self) -> None:
         executor = SimpleExecutor(DIES_BY_SEGV).start()
         executor.output().read()
-        with self.assertRaisesRegex(errors.ProcessFinishedWithError, "was killed by SIGSEGV when it was stopped"):
+        with self.assertRaisesRegex(
+            errors.ProcessFinishedWithError, "had ended by itself before it was stopped: it was killed by SIGSEGV"
+        ):
             executor.stop()
 
     def test_one_that_is_deaf_is_killed_with_a_warning_that_names_the_knob(self) -> None:
@@ -266,7 +269,7 @@ class EndTests(ExecutorCase):
 
     def test_a_stop_command_that_fails_is_told_and_the_signal_follows(self) -> None:
         executor = SimpleExecutor(SLEEP, stop_command="sh -c 'echo no way; exit 7'").start()
-        with self.assertWarnsRegex(RuntimeWarning, r"stop command .* failed \(7\): no way; the stop signal follows"):
+        with self.assertWarnsRegex(RuntimeWarning, r"stop command .* failed \(7\): no way; the stop signal followed"):
             executor.stop()
         missing = SimpleExecutor(SLEEP, stop_command="/no/such/program").start()
         with self.assertWarnsRegex(RuntimeWarning, "No such file"):
@@ -625,6 +628,46 @@ class BadArgumentTests(ExecutorCase):
             file.write("no program")
         with self.assertRaisesRegex(errors.CommandNotExecutable, "plain' is not executable\n  Make it executable, or"):
             SimpleExecutor([self.path("plain")]).start()
+
+    def test_the_environment_is_not_in_the_frames_of_the_error(self) -> None:
+        import traceback
+
+        executor = SimpleExecutor("no-such-program", envvars={"SECRET": "hunter" + "2"})
+        try:
+            executor.start()
+        except errors.CommandNotFound as error:
+            shown = "".join(traceback.TracebackException.from_exception(error, capture_locals=True).format())
+        self.assertIn("no program", shown)
+        self.assertNotIn("hunter2", shown)
+
+    def test_a_script_whose_interpreter_does_not_exist_is_explained(self) -> None:
+        with open(self.path("script"), "w") as file:
+            file.write("#!/no/such/interpreter\n")
+        os.chmod(self.path("script"), 0o755)
+        with self.assertRaisesRegex(errors.CommandNotFound, "the interpreter that '.*script' names in its first line"):
+            SimpleExecutor([self.path("script")]).start()
+
+    def test_a_temporary_directory_that_does_not_exist_is_not_blamed_on_the_program(self) -> None:
+        with mock.patch("tempfile.tempdir", "/no/such"), self.assertRaises(FileNotFoundError) as caught:
+            SimpleExecutor(SLEEP).start()
+        self.assertNotIsInstance(caught.exception, errors.CommandNotFound)
+        self.assertIn("TMPDIR", caught.exception.__notes__[0])
+
+    def test_a_check_command_that_does_not_exist_is_named(self) -> None:
+        with self.assertRaisesRegex(
+            errors.CommandNotFound, "no program 'pg_isredy'\n  Install it, or change its check"
+        ):
+            CommandExecutor(SLEEP, "pg_isredy -q").start()
+
+    def test_a_check_that_is_cut_short_does_not_hide_what_it_said_before(self) -> None:
+        check = ["sh", "-c", "echo not yet; sleep 0.05; false"]
+        with self.assertRaisesRegex(errors.TimeoutExpired, "last refusal: .* exited with status 1: not yet"):
+            CommandExecutor(SLEEP, check, timeout=1).start()
+
+    def test_a_nul_in_the_command_is_told(self) -> None:
+        with self.assertRaisesRegex(errors.DeclarationError, "command: .* cannot be run: embedded null byte"):
+            SimpleExecutor(["echo", "a\0b"]).start()
+        self.assertEqual(os.listdir(self.path("tmp")), [])
 
     def test_a_shell_that_finds_no_command_is_explained(self) -> None:
         executor = self.tcp_of("no-such-program")

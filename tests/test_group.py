@@ -144,6 +144,23 @@ class EndTests(GroupCase):
         self.end(made)
         self.assertFalse(alive(child))
 
+    def test_where_the_last_pid_is_not_told_everybody_is_looked_at(self) -> None:
+        with mock.patch.object(processes.Procfs, "_last_pid", return_value=0):
+            made = self.spawn(STUBBORN_FAMILY, stdout=subprocess.PIPE)
+            self.addCleanup(made.process.stdout.close)
+            made.process.stdout.readline()
+            self.assertEqual(len(made.living()), 21)
+            self.end(made, 0.1)
+
+    def test_without_a_descriptor_left_to_look_with_the_group_is_ended_all_the_same(self) -> None:
+        made = self.spawn(STUBBORN_FAMILY, stdout=subprocess.PIPE)
+        self.addCleanup(made.process.stdout.close)
+        made.process.stdout.readline()
+        family = made.living()
+        with mock.patch("builtins.open", side_effect=OSError(errno.EMFILE, "Too many open files")):
+            self.end(made, 0.1)
+        self.assertTrue(soon(lambda: not any(map(alive, family))))
+
     def test_an_interrupt_in_the_grace_kills_at_once(self) -> None:
         made = self.spawn(IGNORES_TERM, stdout=subprocess.PIPE)
         self.addCleanup(made.process.stdout.close)
@@ -209,6 +226,20 @@ class StrangersTests(GroupCase):
         made.send(signal.SIGKILL)
         self.end(made)
         self.assertIsNone(stranger.poll())
+
+    def test_a_fork_of_this_run_is_not_taken_for_the_service(self) -> None:
+        # It has inherited the descriptor that marks the service, as forks of other threads may during a spawn.
+        made = self.spawn(SLEEP)
+        marker = processes.marker(made.mark)
+        child = os.fork()
+        if child == 0:
+            time.sleep(300)
+            os._exit(0)
+        self.addCleanup(os.waitpid, child, 0)
+        self.addCleanup(os.kill, child, signal.SIGKILL)
+        with mock.patch.object(made._table, "since", return_value=made._table.everybody()):
+            self.assertEqual(made.living(), [made.pid], "neither the fork nor this process itself")
+        os.close(marker)
 
     def test_a_forked_child_touches_nothing(self) -> None:
         made = self.spawn(SLEEP)

@@ -293,7 +293,7 @@ class FailureTests(MixinCase):
                 os.kill(self.service.pid, 11)
                 self.service.process.wait()
 
-        self.assertIn("was killed by SIGSEGV when it was stopped", self.the_error(Case))
+        self.assertIn("had ended by itself before it was stopped: it was killed by SIGSEGV", self.the_error(Case))
 
 
 class GuardTests(MixinCase):
@@ -307,10 +307,6 @@ class GuardTests(MixinCase):
 
             @classmethod
             def setUpClass(cls) -> None:
-                pass
-
-            @classmethod
-            def tearDownClass(cls) -> None:
                 pass
 
             def test(self) -> None:
@@ -332,10 +328,6 @@ class GuardTests(MixinCase):
 
         class Case(Base, TCPServiceMixin):
             service_command = SERVER
-
-            @classmethod
-            def tearDownClass(cls) -> None:
-                pass
 
             def test(self) -> None:
                 pass
@@ -373,10 +365,35 @@ class GuardTests(MixinCase):
                 service_prot = 80
 
     def test_an_attribute_of_another_kind_is_an_error(self) -> None:
-        with self.assertRaisesRegex(errors.DeclarationError, "TCPService has no such attribute"):
+        with self.assertRaisesRegex(
+            errors.DeclarationError,
+            "Case.service_status: TCPServiceMixin has no such attribute, it belongs to HTTPServiceMixin",
+        ):
 
             class Case(TCPServiceMixin):
                 service_status = 404
+
+    def test_the_service_of_a_class_without_one_says_why(self) -> None:
+        class Case(TCPServiceMixin):
+            service_command = SERVER
+
+        with self.assertRaisesRegex(errors.ServiceNotStarted, "Case: its service was not started"):
+            _ = Case.service
+        self.assertFalse(hasattr(Case, "service"))
+
+    def test_a_class_method_can_be_the_probe(self) -> None:
+        class Case(TCPServiceMixin):
+            service_command = SERVER
+            wanted = "127.0.0.1"
+
+            @classmethod
+            def service_probe(cls, executor) -> bool:
+                return executor.host == cls.wanted
+
+            def test(self) -> None:
+                pass
+
+        self.assert_passes(Case)
 
     def test_methods_of_ones_own_may_have_the_prefix(self) -> None:
         class Case(TCPServiceMixin):

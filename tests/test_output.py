@@ -1,9 +1,10 @@
 import os
 import re
 import stat
+import subprocess
 import threading
 
-from caseexec.output import OutputLog
+from caseexec.output import Capture, OutputLog
 from tests.helpers.leaks import NothingRemains
 
 
@@ -115,6 +116,13 @@ class OutputLogTests(NothingRemains):
         alive.clear()
         thread.join(10)
         self.assertEqual(lines, ["two\n", "three"])
+
+    def test_for_an_error_a_row_of_equal_lines_is_told_once(self) -> None:
+        capture = Capture()
+        capture.open("x", subprocess.PIPE, None)
+        self.addCleanup(capture.logs[0].remove)
+        os.write(capture.logs[0].writer, b"up\n" + b"GET / 404\n" * 500 + b"down\n")
+        self.assertEqual(capture.story(), "up\nGET / 404\n[... 500 times]\ndown")
 
     def test_the_tail_outlives_the_file(self) -> None:
         self.write(b"last words\n")

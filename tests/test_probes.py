@@ -10,7 +10,7 @@ from caseexec.output import OutputLog
 from caseexec.probes import NotReady, all_of, any_of, as_probe
 from caseexec.probes import tcp as tcp_module
 from caseexec.probes.pidfile import signature
-from tests.helpers.leaks import NothingRemains, soon
+from tests.helpers.leaks import NothingRemains, quickly, soon
 from tests.helpers.programs import ACCEPTS_BUT_NEVER_ANSWERS, HTTP_SERVER, TCP_SERVER, UNIX_SERVER, python
 
 
@@ -161,9 +161,39 @@ class HTTPProbeTests(ProbeCase):
         limited = probes.HTTPProbe(f"http://127.0.0.1:{port}", request_timeout=0.1)
         self.assertEqual(self.refusal(limited), "no answer in time")
 
+    def test_a_server_that_trickles_is_given_up_within_the_remaining_time(self) -> None:
+        program = """
+            import socket, sys, time
+            server = socket.socket()
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            server.bind(('127.0.0.1', int(sys.argv[1])))
+            server.listen()
+            connection = server.accept()[0]
+            while True:
+                connection.sendall(sys.argv[2].encode().decode('unicode_escape').encode())
+                time.sleep(0.05)
+        """
+        for piece in ("H", "HTTP/1.1 100 Continue\\r\\n\\r\\n"):
+            port, _ = self.serve_on_port(program, piece)
+            with self.subTest(piece), quickly(self, 5):
+                self.assertIn(
+                    "time", self.refusal(probes.HTTPProbe(f"http://127.0.0.1:{port}"), FakeTarget(timeout=0.3))
+                )
+
+    def test_an_interim_answer_is_passed_over(self) -> None:
+        port, _ = self.serve_on_port(HTTP_SERVER, "100 Continue\r\n\r\nHTTP/1.1 204")
+        probes.HTTPProbe(f"http://127.0.0.1:{port}", 204).check(FakeTarget())
+
+    def test_garbage_is_shown_in_short(self) -> None:
+        program = HTTP_SERVER.replace("connection.sendall(f", "connection.sendall(b'x' * 100_000 + f")
+        port, _ = self.serve_on_port(program)
+        refusal = self.refusal(probes.HTTPProbe(f"http://127.0.0.1:{port}"))
+        self.assertIn("it does not speak HTTP: b'xxx", refusal)
+        self.assertLess(len(refusal), 200)
+
     def test_a_server_that_speaks_something_else_is_a_refusal(self) -> None:
         port, _ = self.serve_on_port(TCP_SERVER)
-        self.assertRegex(self.refusal(probes.HTTPProbe(f"http://127.0.0.1:{port}")), "closed|reset")
+        self.assertRegex(self.refusal(probes.HTTPProbe(f"http://127.0.0.1:{port}")), "(?i)closed|reset")
 
     def test_a_stranger_ends_the_wait_whatever_it_answers(self) -> None:
         port, _ = self.serve_on_port(HTTP_SERVER, 404)
@@ -226,8 +256,9 @@ class UnixSocketProbeTests(ProbeCase):
         with self.assertRaisesRegex(errors.AlreadyRunning, "Unix socket .*s.sock is held by pid"):
             self.probe.check(FakeTarget(stranger=STRANGER))
 
-    def test_a_path_that_is_too_long_is_told(self) -> None:
-        self.assertIn("too long", self.refusal(probes.UnixSocketProbe("/tmp/" + "x" * 200)))
+    def test_a_path_that_is_too_long_is_told_at_once(self) -> None:
+        with self.assertRaisesRegex(errors.DeclarationError, "has 205 bytes, and the path of a Unix socket at most"):
+            probes.UnixSocketProbe("/tmp/" + "x" * 200).occupant()
 
 
 class PidProbeTests(ProbeCase):
@@ -269,6 +300,11 @@ class PidProbeTests(ProbeCase):
         self.write(str(os.getpid()))
         self.assertEqual(self.probe.occupant().pid, os.getpid())
         self.assertEqual(self.probe.thief().pid, os.getpid())
+
+    def test_a_pipe_is_no_pid_file_and_nobody_waits_for_it(self) -> None:
+        os.mkfifo(self.file)
+        self.assertIsNone(self.probe.occupant())
+        self.assertEqual(self.refusal(self.probe), "there is no such file")
 
     def test_a_stale_file_has_no_occupant_and_an_empty_one_an_unknown(self) -> None:
         process = subprocess.Popen(["true"])

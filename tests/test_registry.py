@@ -6,7 +6,7 @@ import unittest
 import warnings
 from unittest import mock
 
-from caseexec import registry
+from caseexec import processes, registry
 from caseexec.deadline import Deadline
 from caseexec.registry import StopPlan, current_run, run_command
 from tests.helpers.leaks import NothingRemains, alive, quickly, soon
@@ -27,6 +27,13 @@ class RunTests(NothingRemains):
         current_run().remove_directory(path)
         self.assertFalse(os.path.exists(path))
         self.assertEqual(current_run().directories, set())
+
+    def test_a_directory_without_permissions_is_removed_too(self) -> None:
+        path = current_run().make_directory()
+        os.makedirs(os.path.join(path, "closed/inner"))
+        os.chmod(os.path.join(path, "closed"), 0)
+        current_run().remove_directory(path)
+        self.assertFalse(os.path.exists(path))
 
     def test_a_directory_that_cannot_be_removed_is_told(self) -> None:
         path = current_run().make_directory()
@@ -103,6 +110,17 @@ class SweepTests(RunCase):
         _, output = self.run_python(self.program(then))
         self.assertIn("alive", output)
         self.assert_nothing_left(output)
+
+    def test_many_interrupts_at_exit_leave_nothing_either(self) -> None:
+        then = f"""[OutputExecutor({IGNORES_TERM!r}, 'deaf').start() for _ in range(3)]
+        import atexit; atexit.register(lambda: open('exiting', 'w').close())"""
+        process = self.begin(self.program(f"others = {then}", command=IGNORES_TERM, banner="deaf"))
+        self.assertTrue(soon(lambda: os.path.exists(self.path("exiting")) or process.poll() is not None, 30))
+        mine = processes.table().children(process.pid)
+        while process.poll() is None:
+            process.send_signal(signal.SIGINT)
+        process.communicate()
+        self.assertTrue(soon(lambda: not any(map(alive, mine)), 2), mine)
 
     def test_a_second_interrupt_ends_the_politeness(self) -> None:
         then = "import atexit; atexit.register(lambda: open('exiting', 'w').close())"

@@ -17,6 +17,9 @@ from caseexec.processes import MARK
 
 __all__ = ["START_TIMEOUT", "STOP_TIMEOUT", "Command", "CommandSettings", "fact", "split"]
 
+# Its frames are left out of the traceback of a failed class, by unittest and by pytest.
+__unittest = __tracebackhide__ = True
+
 START_TIMEOUT = 30.0
 STOP_TIMEOUT = 10.0
 
@@ -92,25 +95,33 @@ class CommandSettings:
 
     @property
     def envvars(self) -> dict[str, str]:
-        """The environment of the command: the present one, the given variables, and the mark once it is started."""
-        return {**os.environ, **self._envvars, **({MARK: self._mark} if self._mark else {})}
+        """The environment of the command: the present one and the given variables (its mark is added at the start)."""
+        return {**os.environ, **self._envvars}
 
     @property
     def _popen_kwargs(self) -> dict[str, Any]:
-        settings = {"shell": self._shell, "cwd": self._cwd, "env": self.envvars}
+        settings = {"shell": self._shell, "cwd": self._cwd, "env": {**self.envvars, MARK: self._mark}}
         return {"text": True, **self._further_popen_kwargs, **settings}
 
-    def _not_startable(self, error: OSError) -> Exception:
-        program = str(self.command_parts[0])
+    def _not_startable(
+        self, error: OSError | ValueError, command: Command | None = None, option: str = "command"
+    ) -> Exception:
+        """What to tell of a command (this one, or a helper) that could not be started."""
+        error.add_note(f"{self._who()} could not be started")
+        program = str((self.command_parts if command is None else command)[0])
+        if isinstance(error, ValueError):  # A NUL in an argument or in the environment.
+            return DeclarationError(option, f"{shorten(self.command)!r} cannot be run: {error}")
         if self._cwd is not None and not os.path.isdir(self._cwd):
             return CommandNotFound(self, f"the directory {os.fspath(self._cwd)!r} is no directory", option="cwd")
         if isinstance(error, FileNotFoundError):
             searched = [] if os.sep in program else self.envvars.get("PATH", os.defpath).split(os.pathsep)
-            return CommandNotFound(self, f"there is no program {program!r}", searched)
+            if os.path.exists(program):
+                return CommandNotFound(self, f"the interpreter that {program!r} names in its first line does not exist")
+            return CommandNotFound(self, f"there is no program {program!r}", searched, option)
         if isinstance(error, PermissionError):
             found = shutil.which(program, os.F_OK) or program
-            return CommandNotExecutable(self, f"the program {found!r} is not executable")
-        return error
+            return CommandNotExecutable(self, f"the program {found!r} is not executable", (), option)
+        return error.with_traceback(None)
 
     def _who(self) -> str:
         return self._name or f"{type(self).__name__}({shorten(self.command)!r})"

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
@@ -37,6 +38,11 @@ __unittest = __tracebackhide__ = True
 
 # A start that failed is not worth the whole stop timeout: what is asked to end gets this many seconds.
 _ABORT_GRACE = 1.0
+
+
+class _NoLog(Exception):
+    def __init__(self, reason: OSError) -> None:
+        self.reason = reason
 
 
 class SimpleExecutor(CommandSettings):
@@ -112,7 +118,9 @@ class SimpleExecutor(CommandSettings):
             return None
         group = self._owned.group
         log = self._capture.logs[index]
-        return log.reader(lambda: group.poll() is None, group.pause, start=self._reading_starts(log))
+        # A thread that reads at exit must not wait for a service that waits for the exit.
+        at_work = threading.main_thread().is_alive
+        return log.reader(lambda: group.poll() is None and at_work(), group.pause, start=self._reading_starts(log))
 
     def _reading_starts(self, log: OutputLog) -> int:
         return 0
@@ -149,7 +157,7 @@ class SimpleExecutor(CommandSettings):
             pid=self.process.pid if self.process else None,
             returncode=self._owned.group.poll() if self._owned else self._returncode,
             log_paths=tuple(log.path for log in self._capture.logs),
-            output=self._capture.tail(),
+            output=self._capture.story(),
         )
 
     # -- start ---------------------------------------------------------------------------------------------------------
@@ -173,11 +181,15 @@ class SimpleExecutor(CommandSettings):
         self._set_timeout()
         try:
             self._spawn()
-        except OSError as error:
+        except _NoLog as error:
+            error.reason.add_note(f"The output of {self._who()} is kept in the temporary directory (TMPDIR).")
+            raise error.reason from None
+        except (OSError, ValueError) as error:
             self._abort(keep_logs=False)
-            raise self._not_startable(error) from error
+            # Without its frames: they hold the whole environment, and pytest would print it.
+            raise self._not_startable(error) from None
         except BaseException:
-            self._abort()
+            self._abort(keep_logs=False)
             raise
         return self
 
@@ -189,11 +201,18 @@ class SimpleExecutor(CommandSettings):
         self._owned = registry.OwnedGroup(run, group, self._plan, self._capture.logs)
         run.groups.add(self._owned)
         self._owned.plan = replace(self._plan, environment=self.envvars)
-        self._capture.open(self._name or os.path.basename(self.command_parts[0]), self._stdout, self._stderr)
+        self._open_logs()
         streams = {"stdin": self._stdin, "stdout": self._capture.stdout, "stderr": self._capture.stderr}
         given = {name: stream for name, stream in streams.items() if stream is not None}
         group.spawn(self.command if self._shell else self.command_parts, **{**self._popen_kwargs, **given})
         self._capture.close_writers()
+
+    def _open_logs(self) -> None:
+        try:
+            self._capture.open(self._name or os.path.basename(self.command_parts[0]), self._stdout, self._stderr)
+        except OSError as error:
+            self._abort(keep_logs=False)
+            raise _NoLog(error) from None
 
     def _set_timeout(self) -> None:
         self._deadline = Deadline(self._timeout)
@@ -244,11 +263,12 @@ class SimpleExecutor(CommandSettings):
         if not self._is_ours() or self._owned is None:
             return self
         number = stop_signal or self._plan.stop_signal
+        asked = self._owned.group.poll() is None
         self._set_timeout()
         ending = self._owned.stop(number)
         self._finished(ending)
         if not ending.killed and not self._is_right(ending.returncode, number, expected_returncode):
-            error = ProcessFinishedWithError(self, ending.returncode or 0)
+            error = ProcessFinishedWithError(self, ending.returncode or 0, asked)
             self._keep_logs = True
             self._forget()
             raise error
@@ -259,6 +279,8 @@ class SimpleExecutor(CommandSettings):
         self._forget()
         for warning in late:
             warnings.warn(warning, stacklevel=2)
+        if ending.complaint:
+            warnings.warn(ending.complaint, RuntimeWarning, stacklevel=2)
         self._warn_of(ending.survivors, "not even SIGKILL ended them")
         return self
 

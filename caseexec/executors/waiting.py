@@ -9,7 +9,15 @@ from typing import Any, Self
 
 from caseexec import registry
 from caseexec.deadline import Deadline
-from caseexec.errors import AlreadyRunning, DeclarationError, Facts, Owner, ProcessExitedWithError
+from caseexec.errors import (
+    AlreadyRunning,
+    DeclarationError,
+    ExecutorError,
+    Facts,
+    Owner,
+    ProcessExitedWithError,
+    shorten,
+)
 from caseexec.executors.command import Command, fact, split
 from caseexec.executors.simple import SimpleExecutor
 from caseexec.output import Capture, OutputLog
@@ -123,10 +131,14 @@ class Executor(SimpleExecutor):
     def after_start_check(self) -> bool:
         """Whether the service is ready now."""
         target = _Target(self)
+        deadline, waited = target.deadline, target.deadline.elapsed()
+        hurried = deadline.remaining() < waited / 10
         try:
             self._probe().check(target)
         except NotReady as error:
-            self._refusal = str(error)
+            # A last look that was cut short knows less than the one before.
+            if not (self._refusal and hurried and deadline.expired()):
+                self._refusal = shorten(str(error), 400)
             return False
         if self._guards_port():
             require_ours(target, self.host, self.port or 0)
@@ -165,8 +177,9 @@ class Executor(SimpleExecutor):
         except ProcessExitedWithError as error:
             self._raise_if_lost(error)
             raise
-        except BaseException:
-            self._abort()
+        except BaseException as error:
+            # Of any other, as an interrupt, nothing names the log.
+            self._abort(keep_logs=isinstance(error, ExecutorError))
             raise
         return self
 
@@ -209,4 +222,7 @@ class _Target:
     def run(self, command: Command, shell: bool) -> tuple[int | None, str]:
         plan = replace(self.executor._plan, shell=shell, environment=self.executor.envvars)
         parts = split(command) if isinstance(command, str) and not shell else command
-        return registry.run_command(parts, plan, self.deadline)
+        try:
+            return registry.run_command(parts, plan, self.deadline)
+        except (OSError, ValueError) as error:
+            raise self.executor._not_startable(error, parts, "check") from None

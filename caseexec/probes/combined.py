@@ -11,6 +11,9 @@ from caseexec.probes.base import NotReady, Probe, Target, refusal
 
 __all__ = ["CallableProbe", "all_of", "any_of", "as_probe"]
 
+# Its frames are left out of the traceback of a failed class, by unittest and by pytest.
+__unittest = __tracebackhide__ = True
+
 # Errors of the function, not of the service: to ask again would only hide them.
 _BUGS = (AttributeError, ImportError, NameError, SyntaxError, TypeError)
 

@@ -10,6 +10,9 @@ from caseexec.probes.base import NotReady, Target
 
 __all__ = ["CommandProbe"]
 
+# Its frames are left out of the traceback of a failed class, by unittest and by pytest.
+__unittest = __tracebackhide__ = True
+
 
 @dataclass(frozen=True)
 class CommandProbe:

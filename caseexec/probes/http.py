@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import re
+import socket
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
-from caseexec.errors import Owner
+from caseexec.deadline import Deadline
+from caseexec.errors import Owner, shorten
 from caseexec.probes.base import NotReady, Target, refusal
 from caseexec.probes.tcp import TCPProbe, refuse_self, require_ours
 
@@ -17,8 +20,13 @@ if TYPE_CHECKING:
 
 __all__ = ["ANY_2XX", "HTTPProbe"]
 
+# Its frames are left out of the traceback of a failed class, by unittest and by pytest.
+__unittest = __tracebackhide__ = True
+
 ANY_2XX = r"^2\d\d$"
 _REQUEST_TIMEOUT = 5.0
+_LONGEST_LINE = 64 * 1024
+_STATUS_LINE = re.compile(rb"HTTP/\d[.\d]* +(\d{3}) *([^\r]*)")
 
 
 @dataclass(frozen=True)
@@ -61,9 +69,10 @@ class HTTPProbe:
     def check(self, target: Target, /) -> None:
         from http.client import HTTPException
 
-        connection = self._connection(target.deadline.at_most(self.request_timeout or _REQUEST_TIMEOUT))
+        deadline = Deadline(target.deadline.at_most(self.request_timeout or _REQUEST_TIMEOUT))
+        connection = self._connection(deadline.remaining())
         try:
-            status, reason = self._ask(connection, target)
+            status, reason = self._ask(connection, target, deadline)
         except (OSError, HTTPException) as error:
             raise NotReady(refusal(error)) from error
         finally:
@@ -84,7 +93,7 @@ class HTTPProbe:
             return http.client.HTTPSConnection(at.host, at.port, timeout=timeout, context=context)
         return http.client.HTTPConnection(at.host, at.port, timeout=timeout)
 
-    def _ask(self, connection: HTTPConnection, target: Target) -> tuple[int, str]:
+    def _ask(self, connection: HTTPConnection, target: Target, deadline: Deadline) -> tuple[int, str]:
         at, parts = self._tcp, urlsplit(self.url)
         connection.connect()
         refuse_self(connection.sock)
@@ -94,5 +103,31 @@ class HTTPProbe:
         if body:
             headers.setdefault("Content-Type", "application/x-www-form-urlencoded")
         connection.request(self.method, urlunsplit(("", "", parts.path or "/", parts.query, "")), body, headers)
-        answer = connection.getresponse()
-        return answer.status, answer.reason
+        return _answer(connection.sock, deadline)
+
+
+def _answer(sock: socket.socket, deadline: Deadline) -> tuple[int, str]:
+    """The first line of the answer, behind any "100 Continue"; the rest is of no interest.
+
+    Read by hand, as http.client takes its timeout for each piece that arrives, and a server may trickle for ever.
+    """
+    data = b""
+    while True:
+        line, ended, _ = data.partition(b"\n")
+        if ended or len(line) > _LONGEST_LINE:
+            found = _STATUS_LINE.match(line)
+            if not found:
+                raise NotReady(f"it does not speak HTTP: {shorten(repr(line), 80)}")
+            if not found[1].startswith(b"1"):
+                return int(found[1]), shorten(found[2].decode("latin-1"), 80)
+            _, ended, behind = data.partition(b"\r\n\r\n")
+            if ended:
+                data = behind
+                continue
+        if deadline.expired() or len(data) > _LONGEST_LINE:
+            raise TimeoutError
+        sock.settimeout(deadline.at_most(_REQUEST_TIMEOUT))
+        received = sock.recv(4096)
+        if not received:
+            raise ConnectionResetError(errno.ECONNRESET, "Connection closed without an answer")
+        data += received

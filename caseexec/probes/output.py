@@ -25,6 +25,6 @@ class OutputProbe:
         return f"output that matches {self.pattern.pattern!r}"
 
     def check(self, target: Target, /) -> None:
-        if not any(log.find(self.pattern) for log in target.logs):
+        if not any(log.find(self.pattern, target.deadline.expired) for log in target.logs):
             written = sum(log.mark() for log in target.logs)
             raise NotReady(f"not found in the {written} bytes that it wrote")

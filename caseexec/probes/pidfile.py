@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 import time
 from dataclasses import dataclass
 
@@ -19,10 +20,12 @@ Signature = tuple[int, int, int]
 
 
 def signature(path: str) -> Signature | None:
-    """What tells a file from an earlier one of its name; ``None`` without a file."""
+    """What tells a file from an earlier one of its name; ``None`` without a regular file."""
     try:
         found = os.stat(path)
     except OSError:
+        return None
+    if not stat.S_ISREG(found.st_mode):  # To open a pipe could wait for ever.
         return None
     return found.st_ino, found.st_mtime_ns, found.st_size
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 import struct
 import sys
@@ -9,10 +10,16 @@ from dataclasses import dataclass
 from typing import cast
 
 from caseexec import processes
-from caseexec.errors import AlreadyRunning, Owner
+from caseexec.errors import AlreadyRunning, DeclarationError, Owner
 from caseexec.probes.base import CONNECT_TIMEOUT, NotReady, Target, refusal
 
 __all__ = ["UnixSocketProbe"]
+
+# Its frames are left out of the traceback of a failed class, by unittest and by pytest.
+__unittest = __tracebackhide__ = True
+
+# unix(7); BSD and macOS allow four bytes less.
+_LONGEST_PATH = 107 if sys.platform == "linux" else 103
 
 
 @dataclass(frozen=True)
@@ -47,6 +54,10 @@ class UnixSocketProbe:
         return self.occupant()
 
     def _peer(self, timeout: float) -> int:
+        length = len(os.fsencode(self.path))
+        if length > _LONGEST_PATH:
+            problem = f"{self.path!r} has {length} bytes, and the path of a Unix socket at most {_LONGEST_PATH}"
+            raise DeclarationError("socket", f"{problem}; is TMPDIR very long?")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as sock:
             sock.settimeout(timeout)
             sock.connect(self.path)

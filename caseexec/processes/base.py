@@ -29,7 +29,10 @@ class Status(NamedTuple):
 
 
 class Moment(NamedTuple):
-    """A point in the machine's life, to ask later which processes appeared since."""
+    """A point in the machine's life, to ask later which processes appeared since.
+
+    One with a ``last_pid`` that was never reached makes everybody look new.
+    """
 
     last_pid: int
     forks: int

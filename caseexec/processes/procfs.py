@@ -108,7 +108,17 @@ class Procfs:
         return self._holds(pid, f"socket:[{inode}]")
 
     def holds_mark(self, pid: int, mark: str) -> bool:
-        return self._holds(pid, f"/memfd:{marker_name(mark)} (deleted)")
+        # Forks of this very run inherit what it had open while it started a service, and are none of ours. Until they
+        # execute a program, their arguments lie where ours do.
+        wanted = f"/memfd:{marker_name(mark)} (deleted)"
+        return self._holds(pid, wanted) and self._arguments_at(pid) != self._arguments_at(os.getpid())
+
+    def _arguments_at(self, pid: int) -> bytes | None:
+        try:
+            with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
+                return file.read().rpartition(b")")[2].split()[45]
+        except OSError:
+            return None
 
     def _holds(self, pid: int, wanted: str) -> bool:
         for fd in _listdir(f"/proc/{pid}/fd"):
@@ -120,6 +130,8 @@ class Procfs:
         return False
 
     def send(self, identity: Identity, number: int) -> bool:
+        if not hasattr(os, "pidfd_open") or not hasattr(signal, "pidfd_send_signal"):
+            return send_by_pid(self, identity, number)
         try:
             fd = os.pidfd_open(identity.pid)
         except OSError:  # Gone, or a kernel before 5.3.

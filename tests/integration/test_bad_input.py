@@ -180,6 +180,9 @@ class BadInputTests(NothingRemains):
                 self.assertTrue(alive(stranger.pid), "a stranger is never harmed")
 
     def test_it_is_stopped_by_the_user_in_the_middle(self) -> None:
-        with self.assertRaisesRegex(errors.ProcessFinishedWithError, "was killed by SIGKILL when it was stopped"):
+        with self.assertRaisesRegex(
+            errors.ProcessFinishedWithError, "had ended by itself before it was stopped: it was killed by SIGKILL"
+        ):
             with self.tcp(TCP_SERVER) as executor:
                 os.kill(executor.pid, signal.SIGKILL)
+                self.assertTrue(soon(lambda: not executor.running()))
