@@ -71,6 +71,7 @@ class ProcessGroup:
         self._moment = self._table.moment()
         self._leader: processes.Identity | None = None
         self._exit: _Watch | None = None
+        self._woken = False
         self._descendants: set[processes.Identity] = set()
         self._others: set[processes.Identity] = set()
 
@@ -131,11 +132,12 @@ class ProcessGroup:
         return self.ours and self.process is not None and self.process.returncode is None
 
     def pause(self, seconds: float) -> None:
-        """Sleep; the end of the leader wakes the sleeper."""
-        if self._exit is None or self.poll() is not None:
+        """Sleep; the end of the leader wakes the sleeper, once."""
+        if self._exit is None or self._woken:
             time.sleep(seconds)
         else:
             _wait_readable(self._exit, seconds)
+            self._woken = self.poll() is not None
 
     # -- the members ---------------------------------------------------------------------------------------------------
 

@@ -175,8 +175,13 @@ class Run:
     def _sweep(self, deadline: Deadline) -> None:
         groups = sorted(self.groups, key=lambda owned: owned.group.pid, reverse=True)
         if deadline.expired():
-            for owned in groups:
-                owned.group.send(owned.plan.kill_signal)
+            # A mask for a moment: otherwise a key that is held down would spare whoever is last.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                for owned in groups:
+                    owned.group.send(owned.plan.kill_signal)
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
         for owned in groups:
             timeout = owned.plan.timeout
             owned.stop(timeout=deadline.remaining() if timeout is None else deadline.at_most(timeout))

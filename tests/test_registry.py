@@ -4,6 +4,7 @@ import stat
 import subprocess
 import unittest
 import warnings
+from contextlib import suppress
 from unittest import mock
 
 from caseexec import processes, registry
@@ -119,6 +120,8 @@ class SweepTests(RunCase):
         mine = processes.table().children(process.pid)
         while process.poll() is None:
             process.send_signal(signal.SIGINT)
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(0.002)
         process.communicate()
         self.assertTrue(soon(lambda: not any(map(alive, mine)), 2), mine)
 
