@@ -69,7 +69,6 @@ class ProcessGroup:
         self._owner = os.getpid()
         self._table = processes.table()
         self._moment = self._table.moment()
-        self._leader: processes.Identity | None = None
         self._exit: _Watch | None = None
         self._woken = False
         self._descendants: set[processes.Identity] = set()
@@ -91,11 +90,6 @@ class ProcessGroup:
             if marker is not None:
                 os.close(marker)
         self._exit = _watch_exit(self.process.pid)
-        status = self._table.status(self.process.pid)
-        self._leader = status.identity if status else None
-        if self.process.pid not in self._new():
-            # The system does not tell the last pid (some sandboxes give a constant): then everybody is looked at.
-            self._moment = self._moment._replace(last_pid=sys.maxsize)
 
     # -- the leader ----------------------------------------------------------------------------------------------------
 
@@ -154,8 +148,10 @@ class ProcessGroup:
             return []
         held = self.held
         candidates = {*self._new(), *(known.pid for known in self._descendants)}
-        if held:
-            candidates.add(self.pid)
+        if held and self.pid not in candidates:
+            # The system does not tell the last pid (some sandboxes give a constant): then everybody is looked at.
+            self._moment = self._moment._replace(last_pid=sys.maxsize)
+            candidates.update(self._new(), [self.pid])
         candidates.discard(os.getpid())
         found: dict[int, processes.Status] = {}
         for pid in sorted(candidates):
@@ -214,11 +210,11 @@ class ProcessGroup:
 
     def is_stranger(self, pid: int) -> bool:
         """Whether a process that is not among :meth:`living` is certainly somebody else's."""
-        status = self._table.status(pid)
-        if status is None or self._leader is None:
+        status, leader = self._table.status(pid), self._table.status(self.pid)
+        if status is None or leader is None or not self.held:
             return False
         mark = self._table.mark(pid)
-        return status.identity.born < self._leader.born or bool(mark and mark != self.mark)
+        return status.identity.born < leader.identity.born or bool(mark and mark != self.mark)
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
@@ -235,17 +231,22 @@ class ProcessGroup:
 
         An interrupt while it waits cuts the politeness short: everybody is killed, then it goes on.
         """
+        gone = False
         try:
             if self.ours and self.process is not None:
-                self._ask(stop_signal, deadline)
+                gone = self._ask(stop_signal, deadline)
         except BaseException:
             self.kill(kill_signal)
             raise
+        # Who is forked while we look can be missed once, but not twice.
+        if gone and not self._living() and self.poll() is not None:
+            return Ending(self._reap())
         late = self.living()
         ending = self.kill(kill_signal)
         return Ending(ending.returncode, tuple(late), ending.survivors)
 
-    def _ask(self, number: int, deadline: Deadline) -> None:
+    def _ask(self, number: int, deadline: Deadline) -> bool:
+        """Ask everybody to end; whether nobody was seen any more before the deadline."""
         self._living()  # Before the signal: who left the group is still connected to the leader now.
         self.signal(number)
         self.signal(signal.SIGCONT)  # One that is paused (SIGSTOP) would not hear.
@@ -257,7 +258,7 @@ class ProcessGroup:
         for _ in deadline.turns():
             living = self._living()
             if not living:
-                return
+                return True
             pids = {status.identity.pid for status in living}
             for status in living:
                 in_group = self.held and status.group == self.pid
@@ -265,6 +266,7 @@ class ProcessGroup:
                     asked.add(status.identity)
                     self._table.send(status.identity, number)
                     self._table.send(status.identity, signal.SIGCONT)
+        return False
 
     def kill(self, number: int | None = None) -> Ending:
         """End everybody at once, prove that nobody is left, and reap the leader.

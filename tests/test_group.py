@@ -157,7 +157,7 @@ class EndTests(GroupCase):
         self.addCleanup(made.process.stdout.close)
         made.process.stdout.readline()
         family = made.living()
-        with mock.patch("builtins.open", side_effect=OSError(errno.EMFILE, "Too many open files")):
+        with mock.patch("caseexec.processes.procfs._read", side_effect=OSError(errno.EMFILE, "Too many open files")):
             self.end(made, 0.1)
         self.assertTrue(soon(lambda: not any(map(alive, family))))
 

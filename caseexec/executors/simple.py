@@ -200,7 +200,8 @@ class SimpleExecutor(CommandSettings):
         # Entered in the books first: from here on an interrupt at any point leaves nothing behind.
         self._owned = registry.OwnedGroup(run, group, self._plan, self._capture.logs)
         run.groups.add(self._owned)
-        self._owned.plan = replace(self._plan, environment=self.envvars)
+        if self._plan.command:
+            self._owned.plan = replace(self._plan, environment=self.envvars)
         self._open_logs()
         streams = {"stdin": self._stdin, "stdout": self._capture.stdout, "stderr": self._capture.stderr}
         given = {name: stream for name, stream in streams.items() if stream is not None}

@@ -21,9 +21,8 @@ class Procfs:
 
     def status(self, pid: int) -> Status | None:
         try:
-            with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-                # The name may hold blanks and parentheses; the fields begin after the last one.
-                fields = file.read().rpartition(b")")[2].split()
+            # The name may hold blanks and parentheses; the fields begin after the last one.
+            fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
         except OSError:
             return None
         # Of a process whose main thread has ended before the others, too, the state is said to be Z.
@@ -32,8 +31,7 @@ class Procfs:
 
     def mark(self, pid: int) -> str | None:
         try:
-            with open(f"/proc/{pid}/environ", "rb", buffering=0) as file:
-                environment = file.readall() or b""
+            environment = _read(f"/proc/{pid}/environ")
         except OSError:
             return None
         if not environment:
@@ -51,8 +49,7 @@ class Procfs:
         found: list[int] = []
         for task in _listdir(f"/proc/{pid}/task"):
             try:
-                with open(f"/proc/{pid}/task/{task}/children", "rb") as file:
-                    found += map(int, file.read().split())
+                found += map(int, _read(f"/proc/{pid}/task/{task}/children").split())
             except OSError:
                 if not self._lists_children:
                     return self._children_by_listing(pid)
@@ -72,15 +69,11 @@ class Procfs:
         return Moment(self._last_pid(), forks, 0)
 
     def _last_pid(self) -> int:
-        with open("/proc/loadavg", "rb") as file:
-            return int(file.read().split()[-1])
+        return int(_read("/proc/loadavg").split()[-1])
 
     def _forks(self) -> int:
-        with open("/proc/stat", "rb") as file:
-            for line in file:
-                if line.startswith(b"processes "):
-                    return int(line.split()[1])
-        return sys.maxsize
+        _, found, rest = _read("/proc/stat").partition(b"\nprocesses ")
+        return int(rest.split(None, 1)[0]) if found else sys.maxsize
 
     def since(self, moment: Moment) -> Iterable[int]:
         # Linux hands out pids in ascending order and begins again at the top. While it has not, those that appeared
@@ -96,8 +89,7 @@ class Procfs:
     def _is_process(self, pid: int) -> bool:
         # Threads have numbers too, and /proc/<tid> can be opened although it is not listed.
         try:
-            with open(f"/proc/{pid}/status", "rb", buffering=0) as file:
-                return b"\nTgid:\t%d\n" % pid in file.read(1024)
+            return b"\nTgid:\t%d\n" % pid in _read(f"/proc/{pid}/status")
         except OSError:
             return False
 
@@ -115,8 +107,7 @@ class Procfs:
 
     def _arguments_at(self, pid: int) -> bytes | None:
         try:
-            with open(f"/proc/{pid}/stat", "rb", buffering=0) as file:
-                return file.read().rpartition(b")")[2].split()[45]
+            return _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[45]
         except OSError:
             return None
 
@@ -147,6 +138,19 @@ class Procfs:
             return False
         finally:
             os.close(fd)
+
+
+def _read(path: str) -> bytes:
+    # Without a file object: a look at a process is made of many such reads.
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        found = piece = os.read(descriptor, 16384)
+        while piece:
+            piece = os.read(descriptor, 16384)
+            found += piece
+        return found
+    finally:
+        os.close(descriptor)
 
 
 def _listdir(path: str) -> list[str]:
