@@ -193,10 +193,10 @@ class EndTests(ExecutorCase):
         """An executor whose command ends with the given statement when it gets SIGTERM."""
         program = python(f"""
             import os, signal
-            signal.signal(signal.SIGTERM, lambda *_: {status})
+            signal.pthread_sigmask(signal.SIG_BLOCK, {{signal.SIGTERM}})
             print('ready')
-            while True:
-                signal.pause()
+            signal.sigwait({{signal.SIGTERM}})
+            {status}
         """)
         return OutputExecutor(program, "ready", **options).start()
 
