@@ -120,8 +120,9 @@ class StartAndStopTests(ExecutorCase):
 
     def test_kill_can_send_another_signal(self) -> None:
         executor = SimpleExecutor(SLEEP).start()
-        executor.kill(sig=signal.SIGQUIT)
-        self.assertEqual(executor._facts().returncode, -signal.SIGQUIT)
+        # One that nobody inherits as ignored, as a job in a shell's background does SIGINT and SIGQUIT.
+        executor.kill(sig=signal.SIGUSR1)
+        self.assertEqual(executor._facts().returncode, -signal.SIGUSR1)
 
     def test_it_gets_its_directory_environment_and_stdin(self) -> None:
         program = python("import os, sys; print(os.getcwd(), os.environ['COLOUR'], sys.stdin.readline())")
@@ -209,7 +210,7 @@ class EndTests(ExecutorCase):
                         executor.stop()
                 else:
                     executor.stop()
-        SimpleExecutor(SLEEP, stop_signal=signal.SIGINT).start().stop()
+        SimpleExecutor(SLEEP, stop_signal=signal.SIGUSR1).start().stop()
 
     def test_another_status_is_an_error_and_keeps_the_log(self) -> None:
         executor = self.ended("os._exit(3)")
@@ -374,11 +375,11 @@ class WaitTests(ExecutorCase):
             self.tcp("import os, signal; os.kill(os.getpid(), signal.SIGSEGV)").start()
 
     def test_a_timeout_ends_the_command(self) -> None:
-        executor = self.tcp("print('tired'); import time; time.sleep(300)", timeout=0.3)
+        executor = TCPExecutor(["sh", "-c", "echo tired; sleep 300"], "127.0.0.1", self.port(), timeout=0.5)
         with quickly(self, 10), self.assertRaises(errors.TimeoutExpired) as caught:
             executor.start()
         error = caught.exception
-        self.assertEqual((error.timeout, error.executor, error.facts.refusal), (0.3, executor, "connection refused"))
+        self.assertEqual((error.timeout, error.executor, error.facts.refusal), (0.5, executor, "connection refused"))
         self.assertIn("    tired", str(error))
         self.assertFalse(alive(error.facts.pid))
         self.assertEqual(str(pickle.loads(pickle.dumps(error))), str(error))

@@ -29,7 +29,9 @@ class RunCase(NothingRemains):
     def begin(self, *arguments: str, **popen) -> subprocess.Popen:
         process = subprocess.Popen(
             [sys.executable, *arguments], cwd=self.tmp, env=self.environment, text=True, start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, **popen,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            # A job in a shell's background has SIGINT ignored, and its children inherit that.
+            preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **popen,
         )  # fmt: skip
         self.addCleanup(process.stdout.close)
         self.addCleanup(process.wait)

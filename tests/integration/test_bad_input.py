@@ -98,7 +98,7 @@ class BadInputTests(NothingRemains):
 
     def test_it_accepts_but_never_answers(self) -> None:
         port = self.port()
-        executor = HTTPExecutor(python(ACCEPTS_BUT_NEVER_ANSWERS, port), f"http://127.0.0.1:{port}/", timeout=0.5)
+        executor = HTTPExecutor(python(ACCEPTS_BUT_NEVER_ANSWERS, port), f"http://127.0.0.1:{port}/", timeout=1.5)
         error = self.start_fails(executor, errors.TimeoutExpired, "last refusal: no answer in time")
         self.assertIn(f"waiting for: HEAD http://127.0.0.1:{port}/ to answer with status any 2xx", str(error))
 
