@@ -151,9 +151,7 @@ class Run:
         self.directories.discard(path)
         shutil.rmtree(path, ignore_errors=True)
         if os.path.exists(path):  # A service may have taken the permission away from itself.
-            for directory, _, _ in os.walk(path):
-                with suppress(OSError):
-                    os.chmod(directory, 0o700)
+            _open_directories(path)
             shutil.rmtree(path, ignore_errors=True)
         if os.path.exists(path):
             warnings.warn(f"the temporary directory {path} could not be removed", ResourceWarning, 2)
@@ -188,6 +186,15 @@ class Run:
             owned.forget()
         for path in list(self.directories):
             self.remove_directory(path)
+
+
+def _open_directories(path: str) -> None:
+    os.chmod(path, 0o700)
+    for directory, names, _ in os.walk(path):
+        for inner in (os.path.join(directory, name) for name in names):
+            if not os.path.islink(inner):  # Behind a link is somebody else's.
+                with suppress(OSError):
+                    os.chmod(inner, 0o700)
 
 
 _run: Run | None = None
