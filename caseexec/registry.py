@@ -189,7 +189,8 @@ class Run:
 
 
 def _open_directories(path: str) -> None:
-    os.chmod(path, 0o700)
+    with suppress(OSError):
+        os.chmod(path, 0o700)
     for directory, names, _ in os.walk(path):
         for inner in (os.path.join(directory, name) for name in names):
             if not os.path.islink(inner):  # Behind a link is somebody else's.
