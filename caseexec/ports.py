@@ -43,7 +43,8 @@ def free_port(host: str = "127.0.0.1") -> int:
     lease = object()
     for port in _candidates(host):
         if _leased.setdefault(port, lease) is lease:  # One step, so that two threads cannot both have it.
-            if is_free(host, port):
+            # Strictly: not every server takes a port that still remembers connections (TIME_WAIT).
+            if is_free(host, port, remembering=False):
                 return port
             release(port)
     raise OSError(errno.EADDRINUSE, f"no free port on {host}")
@@ -54,14 +55,15 @@ def release(port: int) -> None:
     _leased.pop(port, None)
 
 
-def is_free(host: str, port: int) -> bool:
+def is_free(host: str, port: int, *, remembering: bool = True) -> bool:
     """Whether a server could listen on this port now.
 
+    :param remembering: a port counts as free that only remembers connections which have ended (TIME_WAIT), as most
+        servers take it (SO_REUSEADDR).
     :raises OSError: *host* is no address of this machine.
     """
     with socket.socket(_family(host), socket.SOCK_STREAM) as sock:
-        # As servers do: a port that only remembers connections which have ended (TIME_WAIT) is free.
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, remembering)
         try:
             sock.bind((host, port))
             sock.listen(1)

@@ -58,6 +58,15 @@ class LeaseTests(unittest.TestCase):
         self.addCleanup(ports.release, port)
         self.assertTrue(ports.is_free("127.0.0.1", port))
 
+    def test_a_port_that_remembers_a_connection_is_free_for_most_servers_and_not_leased(self) -> None:
+        with listening() as sock:
+            port = sock.getsockname()[1]
+            with socket.create_connection(("127.0.0.1", port)) as client:
+                sock.accept()[0].close()  # Who closes first, remembers.
+                client.recv(1)
+        self.assertTrue(ports.is_free("127.0.0.1", port))
+        self.assertFalse(ports.is_free("127.0.0.1", port, remembering=False))
+
     def test_no_free_port_is_an_error(self) -> None:
         with mock.patch.object(ports, "_candidates", return_value=iter([])):
             with self.assertRaisesRegex(OSError, r"no free port on 127\.0\.0\.1"):
