@@ -59,7 +59,10 @@ class LeaseTests(unittest.TestCase):
         self.assertTrue(ports.is_free("127.0.0.1", port))
 
     def test_a_port_that_remembers_a_connection_is_free_for_most_servers_and_not_leased(self) -> None:
-        with listening() as sock:
+        with socket.socket() as sock:
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            sock.bind(("127.0.0.1", 0))
+            sock.listen()
             port = sock.getsockname()[1]
             with socket.create_connection(("127.0.0.1", port)) as client:
                 sock.accept()[0].close()  # Who closes first, remembers.
