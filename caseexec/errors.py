@@ -25,6 +25,8 @@ __all__ = [
     "Owner",
     "ProcessExitedWithError",
     "ProcessFinishedWithError",
+    "ReaperWarning",
+    "RecordWarning",
     "ServiceNotStarted",
     "TimeoutExpired",
     "UnsupportedPlatform",
@@ -411,3 +413,32 @@ class ForcedKillWarning(RuntimeWarning):
             f"killed (pid {pids}; command: {self.facts.command}). Give it more time with "
             f"{self.facts.setting('stop_timeout')}, or another signal with {self.facts.setting('stop_signal')}."
         )
+
+
+class ReaperWarning(RuntimeWarning):
+    """The reaper, which ends what a killed run leaves behind, could not be started, or was found dead.
+
+    :ivar problem: what happened.
+    """
+
+    def __init__(self, problem: str) -> None:
+        self.problem = problem
+        super().__init__(problem)
+
+    def __str__(self) -> str:
+        return f"caseexec's reaper {self.problem}"
+
+
+class RecordWarning(RuntimeWarning):
+    """A record of a run could not be written, or is not to be trusted.
+
+    :ivar path: the file or directory.
+    :ivar problem: what is wrong with it.
+    """
+
+    def __init__(self, path: str, problem: str) -> None:
+        self.path, self.problem = path, problem
+        super().__init__(path, problem)
+
+    def __str__(self) -> str:
+        return f"{self.path} is ignored: {self.problem}"

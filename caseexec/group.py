@@ -19,8 +19,10 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from caseexec import processes
+from caseexec.cgroup import Cgroup, Stay
 from caseexec.deadline import Deadline
 from caseexec.errors import Owner
+from caseexec.members import Members
 from caseexec.ports import Listener
 
 __all__ = ["Ending", "ProcessGroup"]
@@ -31,6 +33,7 @@ __unittest = __tracebackhide__ = True
 # How long to wait for what SIGKILL has to do; only a process stuck in the kernel needs more.
 _KILL_PATIENCE = 5.0
 _LOAD_PATIENCE = 0.1
+_ADOPTION_PATIENCE = 1.0
 
 
 class _Watch(Protocol):
@@ -60,19 +63,22 @@ class ProcessGroup:
     Only the process that made it acts on it: in a forked child every method that would signal does nothing.
 
     :param mark: the value of :data:`caseexec.processes.MARK` in the environment that :meth:`spawn` is given.
+    :param cgroup: one of its own; it is removed with the group.
+    :param supervised: the command is run by :mod:`caseexec.supervisor`, which is then the leader.
     :ivar process: the leader, once spawned.
     """
 
-    def __init__(self, mark: str) -> None:
+    def __init__(self, mark: str, cgroup: Cgroup | None = None, supervised: bool = False) -> None:
         self.mark = mark
         self.process: subprocess.Popen[Any] | None = None
+        self.supervised = supervised
         self._owner = os.getpid()
         self._table = processes.table()
-        self._moment = self._table.moment()
+        self._members = Members(mark.__eq__, lambda: (self.pid,) if self.held else (), self._table.moment())
+        self.cgroup = cgroup
+        self._stay: Stay | None = None
         self._exit: _Watch | None = None
         self._woken = False
-        self._descendants: set[processes.Identity] = set()
-        self._others: set[processes.Identity] = set()
 
     def spawn(self, command: str | Sequence[str], **popen: Any) -> None:
         """Start the command as leader of a new session. If this is interrupted, :meth:`kill` finds it by its mark.
@@ -90,6 +96,24 @@ class ProcessGroup:
             if marker is not None:
                 os.close(marker)
         self._exit = _watch_exit(self.process.pid)
+        if self.cgroup is not None:
+            self._members.cgroups.append(self.cgroup)
+            self._stay = Stay(self.cgroup, self.process.pid, lambda pid: processes.tree(self._table, pid))
+
+    def run(self, command: str | Sequence[str], deadline: Deadline, **popen: Any) -> int | None:
+        """Run a helper command to its end; when the deadline comes first, kill it with all its children.
+
+        :returns: its return code; ``None`` if it had to be killed.
+        :raises OSError: it could not be started.
+        """
+        try:
+            self.spawn(command, **popen)
+            for _ in deadline.turns(self.pause):
+                if self.poll() is not None:
+                    break
+            return self.poll()
+        finally:
+            self.kill()
 
     # -- the leader ----------------------------------------------------------------------------------------------------
 
@@ -144,49 +168,7 @@ class ProcessGroup:
         return [status.identity.pid for status in self._living()]
 
     def _living(self) -> list[processes.Status]:
-        if not self.ours:
-            return []
-        held = self.held
-        candidates = {*self._new(), *(known.pid for known in self._descendants)}
-        if held and self.pid not in candidates:
-            # The system does not tell the last pid (some sandboxes give a constant): then everybody is looked at.
-            self._moment = self._moment._replace(last_pid=sys.maxsize)
-            candidates.update(self._new(), [self.pid])
-        candidates.discard(os.getpid())
-        found: dict[int, processes.Status] = {}
-        for pid in sorted(candidates):
-            self._add(found, pid, held)
-        for pid in list(found):
-            for child in processes.tree(self._table, pid):
-                self._add(found, child, held, descends=True)
-        return list(found.values())
-
-    def _new(self) -> Iterable[int]:
-        try:
-            return self._table.since(self._moment)
-        except OSError:  # No descriptor is left to look with; the group can be signalled all the same.
-            return []
-
-    def _add(self, found: dict[int, processes.Status], pid: int, held: bool, descends: bool = False) -> None:
-        status = None if pid in found else self._table.status(pid)
-        if status is None or status.zombie:
-            return
-        # A group's number proves something only while the leader keeps it from being reused.
-        if descends or (held and status.group == self.pid) or self._is_marked(status.identity):
-            self._descendants.add(status.identity)
-            found[pid] = status
-
-    def _is_marked(self, identity: processes.Identity) -> bool:
-        if identity in self._descendants:
-            return True
-        if identity in self._others:
-            return False
-        mark = self._table.mark(identity.pid)
-        if mark == self.mark or (not mark and self._table.holds_mark(identity.pid, self.mark)):
-            return True
-        if mark != "":
-            self._others.add(identity)
-        return False
+        return self._members.living() if self.ours else []
 
     def stranger(self, listeners: Iterable[Listener]) -> Owner | None:
         """Who of the listeners is not this service: born before its command, or with another mark.
@@ -279,22 +261,32 @@ class ProcessGroup:
         if self.process is None:
             self._await_marks()
         for signal_number in dict.fromkeys((number or signal.SIGKILL, signal.SIGKILL)):
-            self.signal(signal_number)
+            if not (self.supervised and signal_number == signal.SIGKILL):
+                self.signal(signal_number)
             told: set[processes.Identity] = set()
-            for _ in Deadline(_KILL_PATIENCE).turns(self.pause):
+            for elapsed in Deadline(_KILL_PATIENCE).turns(self.pause):
                 # Who is forked while we look can be missed once, but not twice.
                 living = self._living() or self._living()
                 if not living and (self.process is None or self.poll() is not None):
                     return Ending(self._reap())
                 # Once each: to some programs a signal means another thing the second time.
-                self._send([status for status in living if status.identity not in told], signal_number)
-                told.update(status.identity for status in living)
+                new = [status for status in living if status.identity not in told]
+                if signal_number == signal.SIGKILL and elapsed < _ADOPTION_PATIENCE:
+                    new = self._supervisor_last(new)
+                self._send(new, signal_number)
+                told.update(status.identity for status in new)
         return Ending(self._reap(), survivors=tuple(status.identity.pid for status in living))
+
+    def _supervisor_last(self, living: list[processes.Status]) -> list[processes.Status]:
+        """Without those of the supervisor's group while there are others: as long as it lives, these stay below it."""
+        if not self.supervised or not self.held:
+            return living
+        return [status for status in living if status.group != self.pid] or living
 
     def _await_marks(self) -> None:
         """After an interrupted spawn: give a child that is just being loaded the moment until its mark shows."""
         for _ in Deadline(_LOAD_PATIENCE).turns():
-            children = set(self._table.children(os.getpid())) & set(self._new())
+            children = self._members.new() & set(self._table.children(os.getpid()))
             if all(self._table.mark(child) != "" for child in children):
                 return
 
@@ -304,20 +296,27 @@ class ProcessGroup:
             self._send(self._living(), number)
 
     def _send(self, living: list[processes.Status], number: int) -> None:
-        if living:
+        held = self.held
+        if any(status.group == self.pid for status in living):
             self.signal(number)
         for status in living:
-            if not (self.held and status.group == self.pid):
+            if not (held and status.group == self.pid):
                 self._table.send(status.identity, number)
+        if number == signal.SIGKILL and living:
+            for cgroup in self._members.cgroups:
+                cgroup.kill()
 
     def _reap(self) -> int | None:
+        if self._stay is not None:
+            self._stay.end()
+            self._members.cgroups.clear()
         if self.process is None:  # An interrupted spawn: its child, if there was one, was ended by its mark.
-            for identity in self._descendants:
+            for identity in self._members.known:
                 with suppress(ChildProcessError):
                     os.waitpid(identity.pid, os.WNOHANG)
             return None
         if self.poll() is not None:
-            self.process.wait()
+            self.process.poll()  # Not wait(): a signal handler may be here while what it interrupted is there.
             if self.process.stdin is not None:
                 with suppress(OSError):  # What was written last was never read.
                     self.process.stdin.close()

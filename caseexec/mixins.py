@@ -91,6 +91,8 @@ class ServiceMixin(unittest.TestCase):
     :cvar service_kill_signal: ends it when it did not; SIGKILL by default.
     :cvar service_stop_command: run first when it is stopped (``docker rm -f name``), within the time of the stop.
     :cvar service_expected_returncode: the exit status that is right when it was stopped, beside 0.
+    :cvar service_daemonizes: it goes to the background by itself and leaves no trace; it is run below a supervisor that
+        no descendant can leave.
     :cvar service_probe: a further probe, or a function that is called with the executor; all must hold.
     :cvar service_listener: ``"ours"``: a stranger on our port is an error; ``"any"``: whoever listens may answer.
     """
@@ -109,6 +111,7 @@ class ServiceMixin(unittest.TestCase):
     service_kill_signal: ClassVar[int | None] = Service.kill_signal
     service_stop_command: ClassVar[Command | None] = Service.stop_command
     service_expected_returncode: ClassVar[int | None] = Service.expected_returncode
+    service_daemonizes: ClassVar[bool] = Service.daemonizes
     service_probe: ClassVar[Probe | Callable[..., object] | None] = Service.probe
     service_listener: ClassVar[str] = Service.listener
 

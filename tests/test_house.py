@@ -17,13 +17,21 @@ FLOORS = {
     "ports": 1,
     "processes": 1,
     "placeholders": 1,
-    "group": 2,
-    "probes": 2,
-    "registry": 3,
-    "executors": 4,
-    "service": 5,
-    "scopes": 6,
-    "mixins": 7,
+    "cgroup": 1,
+    "directories": 1,
+    "plan": 1,
+    "supervisor": 2,
+    "members": 2,
+    "record": 2,
+    "group": 3,
+    "probes": 4,
+    "remains": 4,
+    "reaper": 5,
+    "registry": 5,
+    "executors": 6,
+    "service": 7,
+    "scopes": 8,
+    "mixins": 9,
 }
 
 
@@ -66,7 +74,7 @@ class HouseTests(unittest.TestCase):
     def test_a_room_of_several_modules_has_no_cycle(self) -> None:
         import graphlib
 
-        for own in ("executors", "probes", "processes"):
+        for own in ("executors", "probes", "processes", "registry", "service"):
             graph = {
                 f"caseexec.{own}.{path.stem}": {
                     module for module in imports(path) if module.startswith(f"caseexec.{own}.")

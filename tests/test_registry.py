@@ -9,7 +9,7 @@ from unittest import mock
 
 from caseexec import processes, registry
 from caseexec.deadline import Deadline
-from caseexec.registry import StopPlan, current_run, run_command
+from caseexec.registry import StopPlan, current_run
 from tests.helpers.leaks import NothingRemains, alive, quickly, soon
 from tests.helpers.programs import IGNORES_TERM, python
 from tests.helpers.runs import RunCase
@@ -38,7 +38,10 @@ class RunTests(NothingRemains):
 
     def test_a_directory_that_cannot_be_removed_is_told(self) -> None:
         path = current_run().make_directory()
-        with mock.patch.object(registry.shutil, "rmtree"), self.assertWarnsRegex(ResourceWarning, f"{path} could not"):
+        with (
+            mock.patch.object(registry.run, "remove_tree", return_value=False),
+            self.assertWarnsRegex(ResourceWarning, f"{path} could not"),
+        ):
             current_run().remove_directory(path)
         os.rmdir(path)
 
@@ -57,7 +60,7 @@ class RunCommandTests(NothingRemains):
     kept_logs = 0
 
     def run_it(self, command, seconds: float = 10, **plan) -> tuple[int | None, str]:
-        return run_command(command, StopPlan(environment=dict(os.environ), **plan), Deadline(seconds))
+        return current_run().run_command(command, StopPlan(environment=dict(os.environ), **plan), Deadline(seconds))
 
     def test_it_tells_status_and_output(self) -> None:
         self.assertEqual(self.run_it(["sh", "-c", "echo out; echo err >&2; exit 3"]), (3, "out\nerr"))
@@ -146,6 +149,7 @@ class NoWarningsTests(NothingRemains):
         with warnings.catch_warnings():
             warnings.simplefilter("error")
             self.assertEqual(
-                run_command(python("print(1)"), StopPlan(environment=dict(os.environ)), Deadline(10)), (0, "1")
+                current_run().run_command(python("print(1)"), StopPlan(environment=dict(os.environ)), Deadline(10)),
+                (0, "1"),
             )
         self.assertTrue(soon(lambda: subprocess._active == []))

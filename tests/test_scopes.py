@@ -55,7 +55,9 @@ class LaunchTests(NothingRemains):
         with lost:
             launch = self.launch(self.server())
             self.assertEqual(launch.start().port, leases[-1])
-        self.assertEqual(len(os.listdir(self.path("tmp"))), 2, "one {tmp} and one log, none of the earlier starts")
+        self.assertEqual(
+            len(os.listdir(self.path("tmp"))), 3, "one {tmp}, one log and the record; none of earlier starts"
+        )
         launch.stop()
 
     def test_so_it_is_for_a_service_whose_own_probe_does_not_look_at_the_port(self) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shlex
 import shutil
@@ -10,7 +11,7 @@ import subprocess
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any, Generic, Self, TypeVar, overload
 
-from caseexec import registry
+from caseexec import registry, supervisor
 from caseexec.deadline import LONGEST
 from caseexec.errors import CommandNotExecutable, CommandNotFound, DeclarationError, shorten
 from caseexec.processes import MARK
@@ -66,6 +67,7 @@ class CommandSettings:
         *,
         stop_timeout: float | None = STOP_TIMEOUT,
         stop_command: Command | None = None,
+        daemonizes: bool = False,
         name: str = "",
     ) -> None:
         if isinstance(command, str):
@@ -76,6 +78,7 @@ class CommandSettings:
             self.command = shlex.join(command)
             self.command_parts = command
         self._name = name
+        self._daemonizes = daemonizes
         self._cwd = cwd
         self._shell = shell
         self._timeout = timeout
@@ -122,6 +125,20 @@ class CommandSettings:
             found = shutil.which(program, os.F_OK) or program
             return CommandNotExecutable(self, f"the program {found!r} is not executable", (), option)
         return error.with_traceback(None)
+
+    def _supervised_command(self, popen: dict[str, Any]) -> dict[str, Any]:
+        """The arguments for :class:`subprocess.Popen` that run the command below a supervisor.
+
+        :raises OSError: the program does not exist, or may not be executed; a supervisor could only fail later.
+        """
+        parts = ["/bin/sh", "-c", self.command] if self._shell else list(map(os.fspath, self.command_parts))
+        program = os.fspath(popen.get("executable") or parts[0])
+        beside = os.path.join(self._cwd or "", program) if os.sep in program else program
+        path = self.envvars.get("PATH", os.defpath)
+        if shutil.which(beside, path=path) is None:
+            exists = shutil.which(beside, os.F_OK, path)
+            raise PermissionError(errno.EACCES, program) if exists else FileNotFoundError(errno.ENOENT, program)
+        return {**popen, "args": supervisor.command(parts, program), "shell": False, "executable": None}
 
     def _who(self) -> str:
         return self._name or f"{type(self).__name__}({shorten(self.command)!r})"

@@ -14,7 +14,7 @@ from dataclasses import replace
 from types import TracebackType
 from typing import IO, Any, Self
 
-from caseexec import registry
+from caseexec import registry, supervisor
 from caseexec.deadline import Deadline
 from caseexec.errors import (
     DeclarationError,
@@ -28,7 +28,7 @@ from caseexec.errors import (
     shorten,
 )
 from caseexec.executors.command import CommandSettings, fact
-from caseexec.group import Ending, ProcessGroup
+from caseexec.group import Ending
 from caseexec.output import TAIL_BYTES, TAIL_LINES, Capture, OutputLog
 
 __all__ = ["SimpleExecutor"]
@@ -70,6 +70,9 @@ class SimpleExecutor(CommandSettings):
     :param stop_timeout: seconds for the stop; after that the command is killed, with a :class:`ForcedKillWarning`.
     :param stop_command: run first when the command is stopped (``docker rm -f name``). It is given the time of the
         stop; then what is left gets the stop signal. Any exit status of the command is right then.
+    :param daemonizes: the command goes to the background by itself and leaves no trace (its session, its parents, its
+        environment). On Linux it runs below a small supervisor process then, that no descendant can leave; elsewhere
+        this changes nothing. Not needed where caseexec can make a cgroup.
     :param name: what errors call it.
     :raises DeclarationError: an argument that cannot be right.
     """
@@ -194,19 +197,24 @@ class SimpleExecutor(CommandSettings):
         return self
 
     def _spawn(self) -> None:
-        run = registry.current_run()
-        group = ProcessGroup(run.new_mark())
-        self._mark, self._capture = group.mark, Capture()
+        self._capture = Capture()
+        supervised = self._daemonizes and supervisor.available()
+        owned = registry.current_run().own(self._plan, self._capture.logs, self._about(), supervised)
         # Entered in the books first: from here on an interrupt at any point leaves nothing behind.
-        self._owned = registry.OwnedGroup(run, group, self._plan, self._capture.logs)
-        run.groups.add(self._owned)
+        self._owned, self._mark = owned, owned.group.mark
         if self._plan.command:
-            self._owned.plan = replace(self._plan, environment=self.envvars)
+            owned.plan = replace(self._plan, environment=self.envvars)
         self._open_logs()
         streams = {"stdin": self._stdin, "stdout": self._capture.stdout, "stderr": self._capture.stderr}
         given = {name: stream for name, stream in streams.items() if stream is not None}
-        group.spawn(self.command if self._shell else self.command_parts, **{**self._popen_kwargs, **given})
+        popen = {"args": self.command if self._shell else self.command_parts, **self._popen_kwargs, **given}
+        owned.spawn(**(self._supervised_command(popen) if supervised else popen))
         self._capture.close_writers()
+
+    def _about(self) -> registry.About:
+        """What the record says of it."""
+        program = os.path.basename(self.command_parts[0]) if not self._shell else shorten(self.command, 20)
+        return registry.About(service=self._name or program, command=shorten(self.command, 1000))
 
     def _open_logs(self) -> None:
         try:

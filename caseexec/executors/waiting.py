@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -86,6 +87,12 @@ class Executor(SimpleExecutor):
 
     def _facts(self) -> Facts:
         return replace(super()._facts(), declared=self._declared, awaiting=self._awaiting())
+
+    def _about(self) -> registry.About:
+        about = replace(super()._about(), address=self.address)
+        if not self._declared:
+            return about
+        return replace(about, service=os.path.basename(str(self.command_parts[0])), test_class=self._name)
 
     def _own_probe(self) -> Probe | None:
         """The probe of this kind of executor."""
@@ -223,6 +230,6 @@ class _Target:
         plan = replace(self.executor._plan, shell=shell, environment=self.executor.envvars)
         parts = split(command) if isinstance(command, str) and not shell else command
         try:
-            return registry.run_command(parts, plan, self.deadline)
+            return registry.current_run().run_command(parts, plan, self.deadline)
         except (OSError, ValueError) as error:
             raise self.executor._not_startable(error, parts, "check") from None

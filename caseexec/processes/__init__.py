@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 from caseexec.errors import Owner
-from caseexec.processes.base import MARK, Identity, Moment, ProcessTable, Status, marker
+from caseexec.processes.base import MARK, Identity, Moment, ProcessTable, Status, has_markers, marker
 from caseexec.processes.portable import Portable
 from caseexec.processes.procfs import Procfs
 
@@ -26,6 +26,7 @@ __all__ = [
     "Procfs",
     "Status",
     "describe",
+    "has_markers",
     "holders",
     "marker",
     "table",

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
+import functools
 import os
 from collections.abc import Iterable
 from typing import NamedTuple, Protocol
 
-__all__ = ["MARK", "Identity", "Moment", "ProcessTable", "Status", "marker", "marker_name", "send_by_pid"]
+__all__ = [
+    "MARK",
+    "Identity",
+    "Moment",
+    "ProcessTable",
+    "Status",
+    "has_markers",
+    "marker",
+    "marker_name",
+    "send_by_pid",
+]
 
 MARK = "CASEEXEC_MARK"
 """The environment variable that a service and all its descendants carry; always compared whole."""
@@ -51,8 +62,11 @@ class ProcessTable(Protocol):
         Empty when the environment is: it is so for a moment, while the kernel loads a program.
         """
 
-    def holds_mark(self, pid: int, mark: str) -> bool:
-        """Whether a process has the descriptor of :func:`marker` open; ``False`` when that can't be seen."""
+    def inherited_mark(self, pid: int) -> str | None:
+        """The mark in the name of the descriptor of :func:`marker`, if a process has inherited one and it can be seen.
+
+        A fork of a run, which has a copy of what the run just had open, has not inherited it.
+        """
 
     def children(self, pid: int) -> list[int]:
         """The processes whose parent is *pid*."""
@@ -82,6 +96,15 @@ def marker(mark: str) -> int | None:
         return os.memfd_create(marker_name(mark))
     except (AttributeError, OSError):
         return None
+
+
+@functools.cache
+def has_markers() -> bool:
+    """Whether this system has descriptors as :func:`marker` makes them."""
+    descriptor = marker("")
+    if descriptor is not None:
+        os.close(descriptor)
+    return descriptor is not None
 
 
 def marker_name(mark: str) -> str:

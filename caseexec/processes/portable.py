@@ -60,8 +60,8 @@ class Portable:
     def holds_socket(self, pid: int, inode: int) -> bool:
         return False
 
-    def holds_mark(self, pid: int, mark: str) -> bool:
-        return False
+    def inherited_mark(self, pid: int) -> str | None:
+        return None
 
     def send(self, identity: Identity, number: int) -> bool:
         return send_by_pid(self, identity, number)

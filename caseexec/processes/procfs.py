@@ -6,7 +6,8 @@ import functools
 import os
 import signal
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 
 from caseexec.processes.base import MARK, Identity, Moment, Status, marker_name, send_by_pid
 
@@ -97,28 +98,23 @@ class Procfs:
         return [int(name) for name in os.listdir("/proc") if name.isdigit()]
 
     def holds_socket(self, pid: int, inode: int) -> bool:
-        return self._holds(pid, f"socket:[{inode}]")
+        return any(name == f"socket:[{inode}]" for _, name in _descriptors(pid))
 
-    def holds_mark(self, pid: int, mark: str) -> bool:
-        # Forks of this very run inherit what it had open while it started a service, and are none of ours. Until they
-        # execute a program, their arguments lie where ours do.
-        wanted = f"/memfd:{marker_name(mark)} (deleted)"
-        return self._holds(pid, wanted) and self._arguments_at(pid) != self._arguments_at(os.getpid())
+    def inherited_mark(self, pid: int) -> str | None:
+        head, tail = f"/memfd:{marker_name('')}", " (deleted)"
+        for descriptor, name in _descriptors(pid):
+            if name.startswith(head) and name.endswith(tail) and self._is_inherited(pid, descriptor):
+                return name[len(head) : -len(tail)]
+        return None
 
-    def _arguments_at(self, pid: int) -> bytes | None:
+    def _is_inherited(self, pid: int, descriptor: str) -> bool:
+        # A run has it open for the moment in which it starts a service, to be closed on exec; a process that is forked
+        # just then is none of the service's.
         try:
-            return _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()[45]
-        except OSError:
-            return None
-
-    def _holds(self, pid: int, wanted: str) -> bool:
-        for fd in _listdir(f"/proc/{pid}/fd"):
-            try:
-                if os.readlink(f"/proc/{pid}/fd/{fd}") == wanted:
-                    return True
-            except OSError:
-                continue
-        return False
+            flags = _read(f"/proc/{pid}/fdinfo/{descriptor}").partition(b"flags:")[2].split(None, 1)[0]
+        except (OSError, IndexError):
+            return False
+        return not int(flags, 8) & os.O_CLOEXEC
 
     def send(self, identity: Identity, number: int) -> bool:
         if not hasattr(os, "pidfd_open") or not hasattr(signal, "pidfd_send_signal"):
@@ -151,6 +147,13 @@ def _read(path: str) -> bytes:
         return found
     finally:
         os.close(descriptor)
+
+
+def _descriptors(pid: int) -> Iterator[tuple[str, str]]:
+    """The descriptors of a process and what they are, as far as we may see them."""
+    for descriptor in _listdir(f"/proc/{pid}/fd"):
+        with suppress(OSError):
+            yield descriptor, os.readlink(f"/proc/{pid}/fd/{descriptor}")
 
 
 def _listdir(path: str) -> list[str]:

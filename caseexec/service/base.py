@@ -40,6 +40,7 @@ class Service:
     :param kill_signal: ends it when it did not.
     :param stop_command: run first when it is stopped.
     :param expected_returncode: the exit status that is right when it was stopped, beside 0.
+    :param daemonizes: run it below a supervisor that no descendant can leave.
     :param probe: a further probe, or a function that is called with the executor; all must hold.
     :param listener: ``"ours"``, or ``"any"``: whoever listens may answer.
     :raises DeclarationError: a value that cannot be right.
@@ -58,6 +59,7 @@ class Service:
     kill_signal: int | None = None
     stop_command: Command | None = None
     expected_returncode: int | None = None
+    daemonizes: bool = False
     probe: Probe | Callable[[Any], object] | None = None
     listener: str = "ours"
     #: What errors put before the name of an option.
@@ -86,7 +88,7 @@ class Service:
             yield from problems.of_seconds(option, getattr(self, option))
         for option in ("stop_signal", "kill_signal"):
             yield from problems.of_signal(option, getattr(self, option))
-        yield from problems.of_others(self.expected_returncode, self.listener, self.probe)
+        yield from problems.of_others(self.expected_returncode, self.daemonizes, self.listener, self.probe)
         if self.needed and not getattr(self, self.needed):
             yield self.needed, f"it is not set: {problems.NEEDED[self.needed]}"
 
@@ -134,6 +136,7 @@ class Service:
             kill_signal=self.kill_signal,
             stop_command=self.stop_command and fill_command(self.stop_command, values, self.shell),
             expected_returncode=self.expected_returncode,
+            daemonizes=self.daemonizes,
             envvars={variable: fill(text, values) for variable, text in (self.env or {}).items()},
             stderr=subprocess.STDOUT,  # In one log, in the order in which things were said.
             probe=self.probe,

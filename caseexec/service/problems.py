@@ -85,10 +85,12 @@ def of_strings(option: str, given: object) -> Problems:
             yield option, f"[{name!r}] is no string but {value!r}: write {str(value)!r}"
 
 
-def of_others(expected_returncode: object, listener: object, probe: object) -> Problems:
+def of_others(expected_returncode: object, daemonizes: object, listener: object, probe: object) -> Problems:
     """What is left."""
     if expected_returncode is not None and type(expected_returncode) is not int:
         yield "expected_returncode", f"{expected_returncode!r} is no number"
+    if not isinstance(daemonizes, bool):
+        yield "daemonizes", f"{daemonizes!r} is neither True nor False"
     if listener not in ("ours", "any"):
         yield "listener", f'{listener!r} is neither "ours" nor "any"{nearest(str(listener), ("ours", "any"))}'
     if probe is not None and not callable(probe) and not isinstance(probe, Probe):

@@ -9,7 +9,7 @@ import time
 import unittest
 from collections.abc import Iterator
 
-from caseexec import processes
+from caseexec import cgroup, processes
 from caseexec.deadline import Deadline
 from caseexec.registry import current_run
 
@@ -68,6 +68,9 @@ class NothingRemains(unittest.TestCase):
         super().setUp()
         self.tmp = tempfile.mkdtemp(prefix="t-")
         self.addCleanup(shutil.rmtree, self.tmp, ignore_errors=True)
+        # It is started with the first service, and stays.
+        current_run().reaper.tell("tests", {})
+        current_run().reaper.forget("tests")
         self.addCleanup(self._check_nothing_remains, descriptors())
         self.addCleanup(setattr, tempfile, "tempdir", tempfile.tempdir)
         tempfile.tempdir = self.make_dir("tmp")
@@ -82,6 +85,7 @@ class NothingRemains(unittest.TestCase):
 
     def _check_nothing_remains(self, before: set[str]) -> None:
         gc.collect()
+        cgroup.await_arrivals()
         self.assertEqual(of_this_run(), [], "processes remain")
         self.assertEqual(descriptors() - before, set(), "file descriptors remain")
         left = os.listdir(self.path("tmp"))

@@ -1,0 +1,168 @@
+"""A cgroup v2 of our own, where one can be made: it names every descendant at once and ends them all.
+
+What descends from a member is a member, whatever it does to its session, its parents or its environment (cgroups(7)).
+One can be made by root in most virtual machines, and by a user whose cgroup was delegated (systemd's user slices).
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import secrets
+import sys
+import threading
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+
+__all__ = ["SWITCH", "Cgroup", "Stay", "await_arrivals", "own_directory", "parent"]
+
+SWITCH = "CASEEXEC_CGROUP"
+"""The environment variable that turns cgroups off when it is ``0``."""
+
+
+class Cgroup:
+    """One cgroup, with those below it.
+
+    :param path: its directory.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+
+    def create(self) -> bool:
+        """Make it; ``False`` when the kernel refuses."""
+        try:
+            os.mkdir(self.path)
+        except OSError:
+            return False
+        return True
+
+    def add(self, pid: int) -> bool:
+        """Take a process in; ``False``: it has ended, or may not be moved.
+
+        What it forks from now on is a member too. This can take 10 ms, in which no other cgroup can be made either: the
+        kernel waits until every processor knows of it. Moves right after one another share that wait.
+        """
+        return self._write("procs", str(pid))
+
+    def pids(self) -> list[int]:
+        """Every member, also those of cgroups that were made below; zombies are none."""
+        found: list[int] = []
+        for directory, _, _ in os.walk(self.path):
+            with suppress(OSError), open(os.path.join(directory, "cgroup.procs")) as file:
+                found += map(int, file.read().split())
+        return found
+
+    def kill(self) -> bool:
+        """Send SIGKILL to every member, in one step that no fork escapes; ``False``: the kernel refused."""
+        return self._write("kill", "1")
+
+    def remove(self) -> bool:
+        """Remove it, with those below it; ``False``: it still has members."""
+        for directory, _, _ in os.walk(self.path, topdown=False):
+            with suppress(OSError):
+                os.rmdir(directory)
+        return not os.path.exists(self.path)
+
+    def _file(self, name: str) -> str:
+        return os.path.join(self.path, f"cgroup.{name}")
+
+    def _write(self, name: str, text: str) -> bool:
+        try:
+            with open(self._file(name), "w") as file:
+                file.write(text)
+        except OSError:
+            return False
+        return True
+
+
+class Stay:
+    """A process and what descends from it in a cgroup, from its way there to the removal.
+
+    The way is gone in a thread, as the kernel may take 10 ms for it; it ends in that time.
+
+    :param descendants: tells the present descendants of a process.
+    """
+
+    def __init__(self, cgroup: Cgroup, pid: int, descendants: Callable[[int], Iterable[int]]) -> None:
+        self._cgroup = cgroup
+        self._arrived = self._over = False
+        self._thread = threading.Thread(target=self._enter, args=(pid, descendants), name="caseexec-cgroup")
+        _notice_forks()
+        _under_way.add(self._thread)
+        try:
+            self._thread.start()
+        except RuntimeError:  # No more threads.
+            self._enter(pid, descendants)
+
+    def _enter(self, pid: int, descendants: Callable[[int], Iterable[int]]) -> None:
+        entered: set[int] = set()
+        try:
+            self._cgroup.create()
+            while not self._over and (new := {pid, *descendants(pid)} - entered):
+                for member in new:
+                    self._cgroup.add(member)
+                entered |= new
+        finally:
+            self._arrived = True
+            if self._over:
+                self._cgroup.remove()
+            _under_way.discard(self._thread)
+
+    def end(self) -> None:
+        """Remove the cgroup, now that all have ended; if the process is still under way, when it arrives."""
+        self._over = True
+        if self._arrived:
+            self._cgroup.remove()
+
+
+# A fork meanwhile would be that of a process with several threads, of which Python warns.
+_under_way: set[threading.Thread] = set()
+
+
+def await_arrivals() -> None:
+    """Wait until no process is under way to its cgroup."""
+    for thread in list(_under_way):
+        with suppress(RuntimeError):  # Not started yet, or the thread that forks.
+            thread.join()
+
+
+@functools.cache
+def _notice_forks() -> None:
+    os.register_at_fork(before=await_arrivals, after_in_child=_under_way.clear)
+
+
+def parent() -> str | None:
+    """The directory below which this process can make cgroups; ``None`` where it can't, or when turned off."""
+    own = own_directory() if os.environ.get(SWITCH) != "0" else None
+    # To move a process, the kernel wants this one to be writable too: the nearest that both cgroups are below.
+    if own is None or not os.access(os.path.join(own, "cgroup.procs"), os.W_OK):
+        return None
+    attempt = Cgroup(os.path.join(own, f"caseexec-{secrets.token_hex(8)}"))
+    if not attempt.create():
+        return None
+    can_kill = os.path.exists(attempt._file("kill"))  # Not before Linux 5.14.
+    return own if attempt.remove() and can_kill else None
+
+
+def own_directory() -> str | None:
+    """The directory of this process's cgroup; ``None`` without cgroup v2."""
+    if sys.platform != "linux":
+        return None
+    try:
+        own = _field("/proc/self/cgroup", "0::")
+        with open("/proc/self/mountinfo") as file:
+            mounts = [line.split() for line in file if " - cgroup2 " in line]
+    except (OSError, StopIteration):
+        return None
+    for mount in mounts:
+        root, point = mount[3], mount[4]
+        inside = os.path.relpath(own, root)
+        if not inside.startswith(".."):
+            return os.path.normpath(os.path.join(point, inside))
+    return None
+
+
+def _field(path: str, prefix: str) -> str:
+    with open(path) as file:
+        return next(line[len(prefix) :].rstrip("\n") for line in file if line.startswith(prefix))

@@ -1,0 +1,32 @@
+"""Removing a directory tree, whatever a service has done to it."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from contextlib import suppress
+
+__all__ = ["remove_tree"]
+
+
+def remove_tree(path: str) -> bool:
+    """Remove a directory or file; whether it is gone. What is behind a link inside is not touched."""
+    if os.path.islink(path) or os.path.isfile(path):
+        with suppress(OSError):
+            os.unlink(path)
+        return not os.path.lexists(path)
+    shutil.rmtree(path, ignore_errors=True)
+    if os.path.exists(path):  # A service may have taken the permission away from itself.
+        _open_directories(path)
+        shutil.rmtree(path, ignore_errors=True)
+    return not os.path.exists(path)
+
+
+def _open_directories(path: str) -> None:
+    with suppress(OSError):
+        os.chmod(path, 0o700)
+    for directory, names, _ in os.walk(path):
+        for inner in (os.path.join(directory, name) for name in names):
+            if not os.path.islink(inner):  # Behind a link is somebody else's.
+                with suppress(OSError):
+                    os.chmod(inner, 0o700)

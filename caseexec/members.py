@@ -1,0 +1,97 @@
+"""Who belongs to a command, or to a whole run: its group, who descends from it, who carries its mark."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable, Collection
+
+from caseexec import processes
+from caseexec.cgroup import Cgroup
+
+__all__ = ["Members", "mark_of"]
+
+# Its frames are left out of the traceback of a failed class, by unittest and by pytest.
+__unittest = __tracebackhide__ = True
+
+
+class Members:
+    """The living processes of a command or a run, found by all means at hand.
+
+    :param owns: whether a mark is one of ours; marks are compared whole.
+    :param groups: the process groups that are certainly ours now, because somebody keeps their numbers from being
+        reused.
+    :param moment: only processes that appeared since are looked at, so the cost does not grow with the number of others
+        on the machine.
+    :ivar cgroups: all their members are ours.
+    :ivar known: those that were found; they stay ours, whatever they do.
+    """
+
+    def __init__(
+        self, owns: Callable[[str], bool], groups: Callable[[], Collection[int]], moment: processes.Moment
+    ) -> None:
+        self.cgroups: list[Cgroup] = []
+        self.known: set[processes.Identity] = set()
+        self._owns = owns
+        self._groups = groups
+        self._moment = moment
+        self._table = processes.table()
+        self._others: set[processes.Identity] = set()
+
+    def living(self) -> list[processes.Status]:
+        """Every one that has not ended, and is not this very process."""
+        groups = self._groups()
+        candidates = {*self.new(), *(known.pid for known in self.known)}
+        if not candidates.issuperset(groups):
+            # The system does not tell the last pid (some sandboxes give a constant): then everybody is looked at.
+            self._moment = self._moment._replace(last_pid=sys.maxsize)
+            candidates.update(self.new(), groups)
+        found: dict[int, processes.Status] = {}
+        for pid in sorted(candidates):
+            self._add(found, pid, groups)
+        for cgroup in self.cgroups:
+            for pid in cgroup.pids():
+                self._add(found, pid, groups, descends=True)
+        for pid in list(found):
+            for child in processes.tree(self._table, pid):
+                self._add(found, child, groups, descends=True)
+        return list(found.values())
+
+    def new(self) -> set[int]:
+        """The pids of all that may have appeared since the moment, ours or not."""
+        try:
+            return set(self._table.since(self._moment))
+        except OSError:  # No descriptor is left to look with; the group can be signalled all the same.
+            return set()
+
+    def _add(
+        self, found: dict[int, processes.Status], pid: int, groups: Collection[int], descends: bool = False
+    ) -> None:
+        status = None if pid in found or pid == os.getpid() else self._table.status(pid)
+        if status is None or status.zombie:
+            return
+        if descends or status.group in groups or self._is_marked(status.identity):
+            self.known.add(status.identity)
+            found[pid] = status
+
+    def _is_marked(self, identity: processes.Identity) -> bool:
+        if identity in self.known:
+            return True
+        if identity in self._others:
+            return False
+        mark = mark_of(self._table, identity.pid)
+        if mark and self._owns(mark):
+            return True
+        if mark != "":
+            self._others.add(identity)
+        return False
+
+
+def mark_of(table: processes.ProcessTable, pid: int) -> str | None:
+    """The mark that a process carries in its environment, or else in a descriptor that it inherited.
+
+    Empty for one without an environment: it may just be loaded, and have a mark in a moment.
+    """
+    mark = table.mark(pid)
+    # Programs that set their title, as Redis and nginx, overwrite their environment: more than emptied, it is no mark.
+    return mark or table.inherited_mark(pid) or mark

@@ -1,0 +1,89 @@
+"""The reaper: a small process, one a run, that ends what a run leaves behind when it is killed.
+
+It waits at the end of a pipe whose other end only the run holds. What the run tells it, a line each, it keeps unread;
+when the pipe ends, or the run does (a forked child may still hold the pipe), it loads :mod:`caseexec.remains` and
+ends what it still knows of.
+
+It is run by its path, and until then imports next to nothing, so that it starts fast and stays small.
+"""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+import sys
+
+# Looked at this often where the system does not wake us at the end of a process (seconds).
+_LOOK = 0.5
+
+
+def main() -> None:
+    """Wait for the end of the run that the arguments name, then end what it has left.
+
+    The arguments are its id, its process id, the directory of its cgroups, and what else it says of itself, in JSON.
+    """
+    # A handler, as "ignored" would be inherited by the stop commands. We end when the run does.
+    for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"):
+        signal.signal(getattr(signal, name), lambda number, frame: None)
+    os.chdir("/")
+    run_id, pid, cgroups, about = sys.argv[1:]
+    entries = _follow(int(pid))
+    if entries:
+        sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        from caseexec import remains
+
+        remains.end_of_run(run_id, about, entries)
+    # Of a service that was stopped right before the end, it may not have been removed.
+    for name in os.listdir(cgroups) if cgroups else ():
+        if name.startswith(f"caseexec-{run_id}."):
+            try:
+                os.rmdir(os.path.join(cgroups, name))
+            except OSError:  # Somebody in there could not be ended.
+                continue
+
+
+def _follow(run: int) -> dict[bytes, bytes]:
+    """What the run has told, and not taken back, when it ends."""
+    entries: dict[bytes, bytes] = {}
+    waiting, ended = select.poll(), _watch(run)
+    waiting.register(0, select.POLLIN)
+    if ended is not None:
+        waiting.register(ended, select.POLLIN)
+    rest = b""
+    while True:
+        ready = waiting.poll(None if ended is not None else _LOOK * 1000)
+        over = (ended is not None and any(fd == ended for fd, _ in ready)) or os.getppid() != run
+        data = _read(over)
+        *lines, rest = (rest + data).split(b"\n")
+        for line in lines:
+            key, _, entry = line.partition(b"\t")
+            if entry:
+                entries[key] = entry
+            else:
+                entries.pop(key, None)
+        if over or (ready and not data):
+            return entries
+
+
+def _watch(run: int) -> int | None:
+    """A descriptor that becomes readable when the run ends, where there is such a thing."""
+    try:
+        return os.pidfd_open(run)
+    except (AttributeError, OSError):
+        return None
+
+
+def _read(everything: bool) -> bytes:
+    """What is in the pipe; empty at its end, or when nothing is left."""
+    found = b""
+    while select.select([0], [], [], 0)[0]:
+        piece = os.read(0, 1 << 16)
+        found += piece
+        if not piece or not everything:
+            break
+    return found
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,259 @@
+"""The record: one file a run, that names the run and its services to whoever comes later.
+
+It holds neither environment nor secrets, lies in a directory that only its user may enter, and is written in one step.
+What is torn, foreign or of another machine is told and left alone, never trusted.
+"""
+
+from __future__ import annotations
+
+import functools
+import json
+import os
+import secrets
+import stat
+import sys
+import tempfile
+import warnings
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import asdict, dataclass, fields
+from typing import Any
+
+from caseexec import processes
+from caseexec.errors import RecordWarning
+
+__all__ = ["RunRecord", "ServiceRecord", "directory", "find", "read_all", "remove", "write"]
+
+_FORMAT = 1
+# Torn files are small; a huge one is none of ours.
+_LARGEST = 16 * 1024 * 1024
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServiceRecord:
+    """A running service.
+
+    :ivar mark: the mark that its processes carry.
+    :ivar pid: its leader, which is its process group too.
+    :ivar born: the leader's start time, only good to compare.
+    :ivar service: what it is called.
+    :ivar test_class: the test class that uses it; empty for an executor of one's own.
+    :ivar since: when it was started, in seconds of the Unix epoch.
+    :ivar stop_signal: what asks it to end.
+    :ivar cgroup: the directory of its cgroup; empty without one.
+    :ivar supervised: whether its leader is a supervisor.
+    """
+
+    mark: str
+    pid: int
+    born: float
+    service: str = ""
+    test_class: str = ""
+    command: str = ""
+    address: str = ""
+    log: str = ""
+    since: float = 0
+    stop_signal: int = 15
+    cgroup: str = ""
+    supervised: bool = False
+
+    @property
+    def leader(self) -> processes.Identity:
+        """The leader, for good."""
+        return processes.Identity(self.pid, self.born)
+
+
+@dataclass(frozen=True, kw_only=True)
+class RunRecord:
+    """A run, and what it has.
+
+    :ivar id: the run's id: what stands before the last dot of its services' marks.
+    :ivar pid: the run's process.
+    :ivar born: its start time, only good to compare.
+    :ivar system: the machine's present life and process-id namespace; in another one these pids mean nothing.
+    :ivar command: its command line.
+    :ivar since: when it started its first service, in seconds of the Unix epoch.
+    :ivar means: by which means its processes are found.
+    :ivar reaper: the pid of its reaper; ``None`` without one.
+    :ivar paths: its temporary directories and logs.
+    """
+
+    id: str
+    pid: int
+    born: float
+    system: str
+    command: str = ""
+    cwd: str = ""
+    since: float = 0
+    means: tuple[str, ...] = ()
+    reaper: int | None = None
+    paths: tuple[str, ...] = ()
+    services: tuple[ServiceRecord, ...] = ()
+
+    @property
+    def alive(self) -> bool:
+        """Whether the run's process lives."""
+        status = processes.table().status(self.pid)
+        return status is not None and not status.zombie and status.identity.born == self.born
+
+
+class Refused(OSError):
+    """The directory of the records cannot be trusted, or cannot be made."""
+
+
+def directory() -> str:
+    """Where the records are: ``$XDG_RUNTIME_DIR/caseexec``, or ``caseexec-<uid>`` in the temporary directory."""
+    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    if os.path.isabs(runtime) and os.path.isdir(runtime) and os.stat(runtime).st_uid == os.getuid():
+        return os.path.join(runtime, "caseexec")
+    return os.path.join(tempfile.gettempdir(), f"caseexec-{os.getuid()}")
+
+
+def _checked(path: str) -> str:
+    """*path*, when nobody else can have put anything there.
+
+    :raises Refused: it is a link, or somebody else's, or open to others.
+    :raises FileNotFoundError: it is not there.
+    """
+    found = os.lstat(path)
+    if not stat.S_ISDIR(found.st_mode):
+        raise Refused(f"{path} is no directory{' but a link' if stat.S_ISLNK(found.st_mode) else ''}; remove it")
+    if found.st_uid != os.getuid():
+        owner = processes.user_name(found.st_uid)
+        raise Refused(f"{path} belongs to user {owner}; remove it, or set TMPDIR to a directory of your own")
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        raise Refused(f"{path} can be entered by other users; remove it, or: chmod 700 {path}")
+    return path
+
+
+def write(record: RunRecord, where: str) -> None:
+    """Write a run's record; whoever reads meanwhile sees the former one or this one.
+
+    :raises OSError: it cannot be written, or its directory cannot be trusted.
+    """
+    text = json.dumps({"format": _FORMAT, **asdict(record)})
+    for last in (False, True):
+        with suppress(FileExistsError):
+            os.mkdir(where, 0o700)
+        try:
+            _replace(_checked(where), f"{record.id}.json", text)
+            return
+        except FileNotFoundError:  # Another run has just removed the directory, as it was empty.
+            if last:
+                raise
+
+
+def _replace(where: str, name: str, text: str) -> None:
+    new = os.path.join(where, f"{name}.{secrets.token_hex(4)}")
+    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(text)
+        os.replace(new, os.path.join(where, name))
+    except OSError:
+        with suppress(OSError):
+            os.unlink(new)
+        raise
+
+
+def remove(run_id: str, where: str) -> None:
+    """Remove a run's record, and the directory with the last one; does nothing when there is none."""
+    with suppress(OSError):
+        # A killed run may have left one half-written, too.
+        for name in os.listdir(_checked(where)):
+            if name.startswith(f"{run_id}.json"):
+                with suppress(FileNotFoundError):
+                    os.unlink(os.path.join(where, name))
+        os.rmdir(where)
+
+
+def read_all() -> list[RunRecord]:
+    """The records of all runs of this user, the oldest first. A file that cannot be trusted is told and left out.
+
+    :raises Refused: the directory cannot be trusted.
+    """
+    try:
+        where = _checked(directory())
+    except FileNotFoundError:
+        return []
+    return sorted(_readable(where), key=lambda record: record.since)
+
+
+def _readable(where: str) -> Iterator[RunRecord]:
+    for name in os.listdir(where):
+        if not name.endswith(".json"):
+            continue
+        path = os.path.join(where, name)
+        try:
+            record = _read(path)
+        except FileNotFoundError:  # Its run has just ended.
+            continue
+        except (OSError, ValueError, TypeError, KeyError) as error:
+            warnings.warn(RecordWarning(path, str(error)), stacklevel=3)
+            continue
+        if record.system == system():
+            yield record
+
+
+def _read(path: str) -> RunRecord:
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+    with open(descriptor, encoding="utf-8") as file:
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
+            raise ValueError("it is not a file that only this user can write")
+        if found.st_size > _LARGEST:
+            raise ValueError(f"it is larger than {_LARGEST} bytes")
+        data = json.load(file)
+    if not isinstance(data, dict) or data.get("format") != _FORMAT:
+        raise ValueError(f"it is not a record of format {_FORMAT}")
+    if f"{data['id']}.json" != os.path.basename(path):
+        raise ValueError("it is not the record of the run that its name says")
+    services = tuple(_made(ServiceRecord, service) for service in data["services"])
+    made: RunRecord = _made(RunRecord, {**data, "services": services})
+    return made
+
+
+def _made(kind: Any, data: dict[str, Any]) -> Any:
+    """Make a record of what was read, each value of the type that belongs there."""
+    types: dict[str, Any] = {
+        "str": str,
+        "int": int,
+        "float": (int, float),
+        "int | None": (int, type(None)),
+        "bool": bool,
+    }
+    values = {}
+    for field in fields(kind):
+        value = data[field.name]
+        if str(field.type).startswith("tuple"):
+            value = tuple(value)
+            if field.name != "services" and not all(isinstance(item, str) for item in value):
+                raise ValueError(f"{field.name} is not made of strings")
+        elif not isinstance(value, types[str(field.type)]):
+            raise ValueError(f"{field.name} is {value!r}")
+        values[field.name] = value
+    return kind(**values)
+
+
+def find(mark: str) -> tuple[RunRecord, ServiceRecord | None] | None:
+    """The run that a mark belongs to, and the service; ``None`` when no record tells."""
+    try:
+        records = read_all()
+    except OSError:
+        return None
+    run_id = mark.rpartition(".")[0]
+    for record in records:
+        if record.id == run_id:
+            return record, next((service for service in record.services if service.mark == mark), None)
+    return None
+
+
+@functools.cache
+def system() -> str:
+    """The machine's present life and process-id namespace."""
+    if sys.platform == "linux":
+        with suppress(OSError), open("/proc/sys/kernel/random/boot_id") as file:
+            return f"{file.read().strip()} {os.readlink('/proc/self/ns/pid')}"
+    import platform
+
+    return platform.node()

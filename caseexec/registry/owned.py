@@ -1,0 +1,145 @@
+"""A group of this run: what it takes to end it, to have others end it, and to tell of it."""
+
+from __future__ import annotations
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Protocol
+
+from caseexec.deadline import Deadline
+from caseexec.group import Ending, ProcessGroup
+from caseexec.output import OutputLog
+from caseexec.plan import StopPlan
+from caseexec.processes import Identity, table
+from caseexec.record import ServiceRecord
+
+__all__ = ["About", "Books", "OwnedGroup"]
+
+# Its frames are left out of the traceback of a failed class, by unittest and by pytest.
+__unittest = __tracebackhide__ = True
+
+
+@dataclass(frozen=True, kw_only=True)
+class About:
+    """What a service is to those who read the record.
+
+    :ivar service: what it is called.
+    :ivar test_class: the test class that declares it; empty for an executor of one's own.
+    """
+
+    service: str
+    test_class: str = ""
+    command: str = ""
+    address: str = ""
+
+
+class Books(Protocol):
+    """What a group asks of the run that owns it."""
+
+    def tell(self, owned: OwnedGroup) -> None:
+        """Have the reaper know what there is of a group by now."""
+
+    def write_record(self) -> None:
+        """Bring the record up to date."""
+
+    def disown(self, owned: OwnedGroup) -> None:
+        """Take a group that has ended out of the books."""
+
+    def changes(self, environment: Mapping[str, str]) -> dict[str, str | None]:
+        """What another environment has that the reaper's has not; ``None`` for what it lacks."""
+
+    def run_command(self, command: str | Sequence[str], plan: StopPlan, deadline: Deadline) -> tuple[int | None, str]:
+        """Run a helper command to its end: its return code and what it wrote."""
+
+
+@dataclass(eq=False)
+class OwnedGroup:
+    """A group of this run, with all that it takes to end it and to leave nothing behind.
+
+    :ivar about: what the record says of it; ``None`` for a helper command, which is not in there.
+    """
+
+    run: Books
+    group: ProcessGroup
+    plan: StopPlan
+    logs: list[OutputLog]
+    about: About | None = None
+    since: float = 0
+    leader: Identity | None = None
+
+    def spawn(self, args: str | Sequence[str], **popen: Any) -> None:
+        """Start the command, as :meth:`ProcessGroup.spawn`; whoever outlives the run knows of it before and after.
+
+        :raises OSError: as :class:`subprocess.Popen`.
+        """
+        self.run.tell(self)
+        self.group.spawn(args, **popen)
+        status = table().status(self.group.pid)
+        self.leader, self.since = status and status.identity, time.time()
+        self.run.tell(self)
+        self.run.write_record()
+
+    def stop(self, stop_signal: int | None = None, timeout: float | None = None) -> Ending:
+        """Run the stop command, ask the group to end, kill what is left when the time is over.
+
+        :param timeout: seconds; default: the plan's.
+        """
+        deadline = Deadline(self.plan.timeout if timeout is None else timeout)
+        complaint = ""
+        try:
+            if self.plan.command and self.group.ours:
+                complaint = self._run_stop_command(self.plan.command, deadline)
+        except BaseException:
+            self.group.kill(self.plan.kill_signal)
+            raise
+        ending = self.group.end(stop_signal or self.plan.stop_signal, self.plan.kill_signal, deadline)
+        return replace(ending, complaint=complaint)
+
+    def _run_stop_command(self, command: str | Sequence[str], deadline: Deadline) -> str:
+        """Run it; what went wrong, empty: nothing."""
+        try:
+            code, output = self.run.run_command(command, self.plan, deadline)
+        except OSError as error:
+            code, output = None, str(error)
+        if code == 0:
+            return ""
+        how = "took too long" if code is None and not output else f"failed ({code}): {output.strip()[-500:]}"
+        return f"the stop command {command!r} {how}; the stop signal followed"
+
+    def forget(self, keep_logs: bool = False) -> None:
+        """Take it out of the run's books, once it has ended."""
+        for log in self.logs:
+            if keep_logs:
+                log.close()
+            else:
+                log.remove()
+        self.run.disown(self)
+
+    def testament(self) -> dict[str, Any]:
+        """What the reaper has to know."""
+        plan = self.plan
+        told: dict[str, Any] = {
+            "leader": self.leader,
+            "stop_signal": plan.stop_signal,
+            "kill_signal": plan.kill_signal,
+            "supervised": self.group.supervised,
+            "cgroup": self.group.cgroup.path if self.group.cgroup else "",
+            "paths": [log.path for log in self.logs],
+        }
+        if plan.command and self.about:
+            environment = self.run.changes(plan.environment)
+            told["stop_command"] = [plan.command, plan.shell, os.path.abspath(plan.cwd or "."), environment]
+        return told
+
+    def record(self) -> ServiceRecord | None:
+        """What the record has of it; ``None`` before it is started, and for a helper command."""
+        if self.about is None or self.leader is None:
+            return None
+        log = self.logs[0].path if self.logs else ""
+        return ServiceRecord(
+            mark=self.group.mark, pid=self.leader.pid, born=self.leader.born, log=log, since=self.since,
+            stop_signal=self.plan.stop_signal, supervised=self.group.supervised,
+            cgroup=self.group.cgroup.path if self.group.cgroup else "", **vars(self.about),
+        )  # fmt: skip

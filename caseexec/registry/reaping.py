@@ -1,0 +1,153 @@
+"""The run's end of its reaper: a pipe that ends when the run does."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import sys
+import threading
+import warnings
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+from caseexec.deadline import Deadline
+from caseexec.errors import ReaperWarning, exit_text
+
+__all__ = ["SWITCH", "Reaper", "turned_off"]
+
+SWITCH = "CASEEXEC_REAPER"
+"""The environment variable that turns the reaper off when it is ``0``."""
+
+_PROGRAM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "reaper.py")
+# It reads at once whatever it is told; one that does not is stopped, or about to die.
+_PATIENCE = 2.0
+_CONSEQUENCE = "a run that is killed (SIGTERM, SIGKILL, os._exit) leaves its services behind"
+
+
+def turned_off() -> bool:
+    """Whether the user wants no reaper."""
+    return os.environ.get(SWITCH) == "0"
+
+
+class Reaper:
+    """The reaper of one run, as the run sees it. It is started with the first entry.
+
+    :ivar pid: the reaper's process; ``None`` while there is none.
+    """
+
+    def __init__(self, run_id: str, cgroups: str, about: Mapping[str, Any], environment: Mapping[str, str]) -> None:
+        self._environment = environment
+        self._arguments = [run_id, str(os.getpid()), cgroups, json.dumps(about)]
+        self._entries: dict[str, str] = {}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._pipe: int | None = None
+        self._lock = threading.RLock()
+
+    @property
+    def pid(self) -> int | None:
+        """The reaper's process id; ``None`` while there is none."""
+        return self._process.pid if self._process else None
+
+    def tell(self, key: str, entry: Mapping[str, Any]) -> None:
+        """Have the reaper know of something that a killed run would leave behind, in place of what it knew by this key.
+
+        A :class:`ReaperWarning` tells when there is no reaper to know it.
+        """
+        with self._lock:
+            self._entries[key] = json.dumps(entry)
+            if self._pipe is None or not self._send({key: self._entries[key]}):
+                self._start()
+
+    def forget(self, key: str) -> None:
+        """Have the reaper forget what is no longer there."""
+        with self._lock:
+            if self._entries.pop(key, None) is not None and self._pipe is not None:
+                self._send({key: ""})
+
+    def close(self) -> None:
+        """Let it go. If it was told of nothing that it has not forgotten, it is gone when this returns."""
+        with self._lock:
+            self._warn_if_dead()
+            process = self._drop()
+        if process is not None and not self._entries:
+            with suppress(subprocess.TimeoutExpired):
+                process.wait(_PATIENCE)
+        _disown(process)
+
+    def close_in_child(self) -> None:
+        """Close a forked child's copy of the pipe."""
+        self._lock = threading.RLock()  # Another thread of the parent may have had it.
+        self._entries.clear()
+        _disown(self._drop())
+
+    def _start(self) -> None:
+        self._warn_if_dead(again=True)
+        _disown(self._drop())
+        try:
+            self._process = self._spawn()
+        except (OSError, ValueError) as error:
+            problem = f"could not be started: {error}. Without it {_CONSEQUENCE}. {SWITCH}=0 does without one"
+            warnings.warn(ReaperWarning(problem), stacklevel=2)
+            return
+        self._send(self._entries)
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        # sys.executable is empty in a program that embeds Python.
+        command = [sys.executable or "python3", "-I", "-S", _PROGRAM, *self._arguments]
+        silent = subprocess.DEVNULL
+        theirs, ours = os.pipe()
+        try:
+            process = subprocess.Popen(
+                command, stdin=theirs, stdout=silent, stderr=silent, env=self._environment, start_new_session=True
+            )
+            self._pipe = os.dup(ours)
+            os.set_blocking(self._pipe, False)
+            return process
+        finally:
+            os.close(theirs)
+            os.close(ours)
+
+    def _send(self, entries: Mapping[str, str]) -> bool:
+        """Write to it; ``False``: it does not listen."""
+        data = "".join(f"{key}\t{entry}\n" for key, entry in entries.items()).encode()
+        deadline = Deadline(_PATIENCE)
+        # Asked before: a write to nobody is a SIGPIPE, where the program has not ignored that.
+        while data and self._listens(deadline.remaining()):
+            try:
+                data = data[os.write(self._pipe or -1, data) :]
+            except BlockingIOError:
+                continue
+            except OSError:
+                return False
+        return not data
+
+    def _listens(self, seconds: float = 0) -> bool:
+        """Whether it is there, and takes more within that time."""
+        poller = select.poll()
+        poller.register(self._pipe or -1, select.POLLOUT)
+        found = poller.poll(seconds * 1000)
+        return bool(found) and not found[0][1] & ~select.POLLOUT
+
+    def _warn_if_dead(self, again: bool = False) -> None:
+        if self._process is None or self._pipe is None or (not again and self._listens()):
+            return
+        code = self._process.poll()
+        how = "no longer answers" if code is None else exit_text(code)
+        then = ". Another one is started now" if again else f"; from then on {_CONSEQUENCE}"
+        warnings.warn(ReaperWarning(f"(pid {self._process.pid}) {how}{then}"), stacklevel=3)
+
+    def _drop(self) -> subprocess.Popen[bytes] | None:
+        descriptor, self._pipe = self._pipe, None
+        if descriptor is not None:
+            os.close(descriptor)
+        process, self._process = self._process, None
+        return process
+
+
+def _disown(process: subprocess.Popen[bytes] | None) -> None:
+    # Else its destructor would complain that it still runs; it is to outlive us.
+    if process is not None and process.poll() is None:
+        process.returncode = 0

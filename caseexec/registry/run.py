@@ -1,0 +1,254 @@
+"""A run: what it owns, its record, and the sweep at exit."""
+
+from __future__ import annotations
+
+import atexit
+import functools
+import itertools
+import os
+import secrets
+import shlex
+import signal
+import subprocess
+import sys
+import tempfile
+import threading
+import time
+import warnings
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from caseexec import cgroup, record
+from caseexec.cgroup import Cgroup
+from caseexec.deadline import Deadline
+from caseexec.directories import remove_tree
+from caseexec.errors import RecordWarning
+from caseexec.group import ProcessGroup
+from caseexec.output import OutputLog
+from caseexec.plan import StopPlan
+from caseexec.processes import MARK, has_markers, table
+from caseexec.record import RunRecord, ServiceRecord
+from caseexec.registry.owned import About, OwnedGroup
+from caseexec.registry.reaping import Reaper, turned_off
+
+__all__ = ["Run", "current_run"]
+
+# Its frames are left out of the traceback of a failed class, by unittest and by pytest.
+__unittest = __tracebackhide__ = True
+
+# What is left at exit gets this many seconds to end politely, all together: somebody waits for the prompt.
+_EXIT_GRACE = 5.0
+_TRIES = 100
+
+
+class Run:
+    """The services of one Python process.
+
+    :ivar reaper: what ends the services when this process can't.
+    """
+
+    def __init__(self) -> None:
+        self.pid = os.getpid()
+        self.id = secrets.token_hex(8)
+        self.groups: set[OwnedGroup] = set()
+        self.directories: set[str] = set()
+        self.since = time.time()
+        self._marks = itertools.count(1)
+        self._lock = threading.RLock()
+        self._recorded = ""
+        self._complained = False
+        # It inherits the present environment, and with it the stop commands do.
+        self._environment = dict(os.environ)
+        self._cgroups = cgroup.parent()
+        self.reaper = Reaper(self.id, self._cgroups or "", {"moment": table().moment()}, self._environment)
+        atexit.register(self.sweep)
+
+    def new_mark(self) -> str:
+        """A mark for one group: the run's id and a number."""
+        return f"{self.id}.{next(self._marks)}"
+
+    def own(
+        self, plan: StopPlan, logs: list[OutputLog], about: About | None = None, supervised: bool = False
+    ) -> OwnedGroup:
+        """Enter a new group in the books; from here on an interrupt at any point leaves nothing behind."""
+        mark = self.new_mark()
+        own = Cgroup(os.path.join(self._cgroups, f"caseexec-{mark}")) if about and self._cgroups else None
+        owned = OwnedGroup(self, ProcessGroup(mark, own, supervised), plan, logs, about)
+        self.groups.add(owned)
+        return owned
+
+    def tell(self, owned: OwnedGroup) -> None:
+        """Have the reaper know what there is of a group by now."""
+        if not turned_off():
+            self.reaper.tell(owned.group.mark, owned.testament())
+
+    def _tell(self, key: str, entry: Mapping[str, Any]) -> None:
+        if not turned_off():
+            self.reaper.tell(key, entry)
+
+    def changes(self, environment: Mapping[str, str]) -> dict[str, str | None]:
+        """What another environment has that the reaper's has not; ``None`` for what it lacks."""
+        before = self._environment
+        changed = {name: value for name, value in environment.items() if before.get(name) != value}
+        return {**dict.fromkeys(before.keys() - environment.keys()), **changed}
+
+    def run_command(self, command: str | Sequence[str], plan: StopPlan, deadline: Deadline) -> tuple[int | None, str]:
+        """Run a helper command (a check, a stop command) of a service to its end.
+
+        It has the service's environment and directory, and a mark of its own. When the deadline comes first, it is
+        killed with all its children.
+
+        :returns: its return code, ``None`` if it had to be killed; and what it wrote.
+        :raises OSError: it could not be started.
+        """
+        owned = self.own(plan, [OutputLog("command")])
+        log = owned.logs[0]
+        try:
+            self.tell(owned)
+            environment = {**plan.environment, MARK: owned.group.mark}
+            code = owned.group.run(command, deadline, shell=plan.shell, cwd=plan.cwd, env=environment,
+                                   stdin=subprocess.DEVNULL, stdout=log.writer, stderr=log.writer)  # fmt: skip
+            return code, log.tail()
+        finally:
+            owned.forget()
+
+    def disown(self, owned: OwnedGroup) -> None:
+        """Take a group that has ended out of the books."""
+        if owned in self.groups:
+            self.groups.discard(owned)
+            if self.pid == os.getpid():
+                self.reaper.forget(owned.group.mark)
+                if owned.about:
+                    self.write_record()
+
+    # -- the record ----------------------------------------------------------------------------------------------------
+
+    def write_record(self) -> None:
+        """Bring the record up to date; without a service there is none."""
+        with self._lock:
+            services = tuple(
+                found
+                for found in (owned.record() for owned in sorted(self.groups, key=lambda owned: owned.since))
+                if found
+            )
+            where = record.directory()
+            if self._recorded and (where != self._recorded or not services):
+                record.remove(self.id, self._recorded)
+                self.reaper.forget("record")
+                self._recorded = ""
+            if services:
+                self._write_record(services, where)
+
+    def _write_record(self, services: tuple[ServiceRecord, ...], where: str) -> None:
+        try:
+            if self._recorded != where:
+                self._tell("record", {"record": where})
+            self._recorded = where
+            record.write(self._record(services), where)
+        except OSError as error:
+            if not self._complained:
+                self._complained = True
+                warnings.warn(RecordWarning(where, f"no record of this run can be kept there: {error}"), stacklevel=2)
+
+    def _record(self, services: tuple[ServiceRecord, ...]) -> RunRecord:
+        own = table().status(self.pid)
+        means = {
+            "cgroup": any(owned.group.cgroup for owned in list(self.groups)),
+            "supervisor": any(owned.group.supervised for owned in list(self.groups)),
+            "group": True, "tree": True, "environment": True, "descriptor": has_markers(),
+        }  # fmt: skip
+        return RunRecord(
+            id=self.id, pid=self.pid, born=own.identity.born if own else 0, system=record.system(),
+            command=shlex.join([sys.executable, *sys.orig_argv[1:]]), cwd=_cwd(), since=self.since,
+            means=tuple(name for name, used in means.items() if used), reaper=self.reaper.pid,
+            paths=tuple(self.directories), services=services,
+        )  # fmt: skip
+
+    # -- directories ---------------------------------------------------------------------------------------------------
+
+    def make_directory(self) -> str:
+        """Make a temporary directory (mode 0700) that goes with the run at the latest."""
+        path = os.path.join(tempfile.gettempdir(), f"caseexec-{self.new_mark()}")
+        self.directories.add(path)
+        self._tell(path, {"paths": [path]})
+        os.mkdir(path, 0o700)
+        return path
+
+    def remove_directory(self, path: str) -> None:
+        """Remove a directory of :meth:`make_directory`; does nothing in a forked child."""
+        if self.pid != os.getpid():
+            return
+        self.directories.discard(path)
+        if not remove_tree(path):
+            warnings.warn(f"the temporary directory {path} could not be removed", ResourceWarning, 2)
+        else:
+            self.reaper.forget(path)
+
+    # -- the end -------------------------------------------------------------------------------------------------------
+
+    def sweep(self) -> None:
+        """End every group and remove every directory. Registered with :mod:`atexit`; a forked child's does nothing.
+
+        A second interrupt while it waits makes it kill what is left at once.
+        """
+        if self.pid != os.getpid():
+            return
+        deadline = Deadline(_EXIT_GRACE)
+        for _ in range(_TRIES):
+            try:
+                self._sweep(deadline)
+                break
+            except BaseException:  # Most likely an impatient user: no more politeness, but none is left out.
+                deadline = Deadline(0)
+        self.reaper.close()
+
+    def _sweep(self, deadline: Deadline) -> None:
+        groups = sorted(self.groups, key=lambda owned: owned.group.pid, reverse=True)
+        if deadline.expired():
+            # A mask for a moment: otherwise a key that is held down would spare whoever is last.
+            before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})
+            try:
+                for owned in groups:
+                    owned.group.send(owned.plan.kill_signal)
+            finally:
+                signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        for owned in groups:
+            timeout = owned.plan.timeout
+            owned.stop(timeout=deadline.remaining() if timeout is None else deadline.at_most(timeout))
+            owned.forget()
+        for path in list(self.directories):
+            self.remove_directory(path)
+
+
+def _cwd() -> str:
+    try:
+        return os.getcwd()
+    except OSError:  # It was removed.
+        return ""
+
+
+_run: Run | None = None
+_making = threading.Lock()
+
+
+def current_run() -> Run:
+    """The run of this process; a forked child begins one of its own."""
+    global _run
+    with _making:
+        if _run is None or _run.pid != os.getpid():
+            _run = Run()
+            _notice_forks()
+        return _run
+
+
+@functools.cache
+def _notice_forks() -> None:
+    if hasattr(os, "register_at_fork"):
+        os.register_at_fork(after_in_child=_in_forked_child)
+
+
+def _in_forked_child() -> None:
+    global _making
+    _making = threading.Lock()  # Another thread of the parent may have had it.
+    if _run is not None:
+        _run.reaper.close_in_child()

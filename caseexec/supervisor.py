@@ -1,0 +1,148 @@
+"""The supervisor of a service that goes to the background by itself: a small program that keeps all its descendants.
+
+It runs the command as its child, and is the *child subreaper* (prctl(2), Linux 3.4) of all that descends from it: who
+loses its parents gets the supervisor as parent, so that nobody leaves the tree, whatever it does to its session or
+environment. It ends with the command's exit status, when the last of them has ended; a command that fails by itself
+takes with it what it started. The signals that it is sent, it passes on to its children that have left its process
+group.
+
+It is run by its path, and imports nothing of the package before it is needed, so that it starts fast.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+
+TYPE_CHECKING = False
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Sequence
+
+__all__ = ["available", "command"]
+
+_PR_SET_CHILD_SUBREAPER = 36
+# What is not passed on: it can't be caught, or it is about the supervisor itself.
+_OWN_SIGNALS = ("SIGKILL", "SIGSTOP", "SIGCHLD", "SIGCONT", "SIGTSTP", "SIGTTIN", "SIGTTOU", "SIGPIPE",
+                "SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL", "SIGABRT", "SIGSYS", "SIGTRAP")  # fmt: skip
+
+
+def available() -> bool:
+    """Whether there is such a thing here: on Linux."""
+    return sys.platform == "linux"
+
+
+def command(parts: Sequence[str], executable: str | None = None) -> list[str]:
+    """The command that runs *parts* under a supervisor.
+
+    :param executable: the program to run instead of ``parts[0]``, which is then only its name.
+    """
+    python = [sys.executable, "-I", "-S", os.path.abspath(__file__)]
+    return [*python, executable or parts[0], *map(os.fspath, parts)]
+
+
+def main() -> None:
+    """Run the command of the arguments: the program, and then its arguments from the name on."""
+    import ctypes
+
+    # A C locale makes Python set this for itself and for its children.
+    if os.environ.get("LC_CTYPE") == "C.UTF-8" and b"\0LC_CTYPE=" not in b"\0" + _first_environment():
+        del os.environ["LC_CTYPE"]
+    ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+    # First deaf, so that none is passed on before there is somebody; a handler is undone by exec, "ignored" is not.
+    everything = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    _pass_signals_on()
+    child = os.fork()
+    if child == 0:
+        signal.pthread_sigmask(signal.SIG_SETMASK, everything)
+        _execute(sys.argv[1], sys.argv[2:])
+    _let_go_of_files()
+    signal.pthread_sigmask(signal.SIG_SETMASK, everything)
+    _end_as(_wait_for_all(child))
+
+
+def _first_environment() -> bytes:
+    with open("/proc/self/environ", "rb") as file:
+        return file.read()
+
+
+def _pass_signals_on() -> None:
+    own = {getattr(signal, name, None) for name in _OWN_SIGNALS}
+    for number in signal.valid_signals() - own:
+        try:
+            if signal.getsignal(number) != signal.SIG_IGN:
+                signal.signal(number, _pass_on)
+        except (OSError, ValueError):  # The C library keeps some real-time signals to itself.
+            continue
+
+
+_asked_to_end = False
+
+
+def _pass_on(number: int, frame: object) -> None:
+    global _asked_to_end
+    _asked_to_end = True
+    group = os.getpgrp()
+    for child in _children():
+        try:
+            if os.getpgid(child) != group:  # The others have it from whoever signalled the group.
+                os.kill(child, number)
+        except ProcessLookupError:
+            continue
+
+
+def _children() -> Iterator[int]:
+    """Our children; they stay ours until we have waited for them, so none is mistaken for another."""
+    root = os.path.dirname(os.path.dirname(os.path.abspath(__file__)))
+    if root not in sys.path:
+        sys.path.append(root)
+    from caseexec import processes
+
+    yield from processes.table().children(os.getpid())
+
+
+def _execute(program: str, arguments: list[str]) -> None:
+    try:
+        os.execvp(program, arguments)
+    except OSError as error:
+        os.write(2, f"{program}: {error.strerror}\n".encode())
+    os._exit(127)
+
+
+def _let_go_of_files() -> None:
+    """Who waits for the end of a stream waits for the command, not for us."""
+    null = os.open(os.devnull, os.O_RDWR)
+    for stream in (0, 1, 2):
+        os.dup2(null, stream)
+    os.closerange(3, os.sysconf("SC_OPEN_MAX"))
+
+
+def _wait_for_all(child: int) -> int:
+    """Wait until nobody is left; how the command ended, as in :func:`os.waitstatus_to_exitcode`."""
+    code = 0
+    while True:
+        try:
+            ended, status = os.wait()
+        except ChildProcessError:
+            return code
+        if ended == child:
+            code = os.waitstatus_to_exitcode(status)
+        if code != 0 and not _asked_to_end:
+            # Their own children come to us next.
+            for other in _children():
+                os.kill(other, signal.SIGKILL)
+
+
+def _end_as(code: int) -> None:
+    """End as the command did."""
+    if code < 0:
+        import resource
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # Its core was dumped already.
+        signal.signal(-code, signal.SIG_DFL) if -code not in (signal.SIGKILL, signal.SIGSTOP) else None
+        os.kill(os.getpid(), -code)
+    os._exit(code if code >= 0 else 128 - code)
+
+
+if __name__ == "__main__":
+    main()
