@@ -17,6 +17,8 @@ if TYPE_CHECKING:
         LeakedProcessWarning,
         ProcessExitedWithError,
         ProcessFinishedWithError,
+        ReaperWarning,
+        RecordWarning,
         ServiceNotStarted,
         TimeoutExpired,
         UnsupportedPlatform,
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     )
     from caseexec.ports import free_port
     from caseexec.probes import NotReady, Probe, all_of, any_of
+    from caseexec.signals import install_signal_handlers
 
     __version__: str
 
@@ -65,6 +68,8 @@ __all__ = [
     "Probe",
     "ProcessExitedWithError",
     "ProcessFinishedWithError",
+    "ReaperWarning",
+    "RecordWarning",
     "ServiceNotStarted",
     "SimpleExecutor",
     "TCPExecutor",
@@ -76,9 +81,10 @@ __all__ = [
     "all_of",
     "any_of",
     "free_port",
+    "install_signal_handlers",
 ]
 
-_MODULES = ("errors", "executors", "ports", "probes", "mixins")
+_MODULES = ("errors", "executors", "ports", "probes", "mixins", "signals")
 
 
 def __getattr__(name: str) -> Any:

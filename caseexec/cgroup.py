@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import os
+import re
 import secrets
 import sys
 import threading
@@ -151,18 +152,27 @@ def own_directory() -> str | None:
         return None
     try:
         own = _field("/proc/self/cgroup", "0::")
-        with open("/proc/self/mountinfo") as file:
-            mounts = [line.split() for line in file if " - cgroup2 " in line]
+        mounts = [line.split() for line in _lines("/proc/self/mountinfo") if " - cgroup2 " in line]
     except (OSError, StopIteration):
         return None
     for mount in mounts:
-        root, point = mount[3], mount[4]
+        root, point = map(_unescaped, mount[3:5])
         inside = os.path.relpath(own, root)
-        if not inside.startswith(".."):
+        if inside.split(os.sep)[0] != os.pardir:
             return os.path.normpath(os.path.join(point, inside))
     return None
 
 
 def _field(path: str, prefix: str) -> str:
-    with open(path) as file:
-        return next(line[len(prefix) :].rstrip("\n") for line in file if line.startswith(prefix))
+    return next(line[len(prefix) :].rstrip("\n") for line in _lines(path) if line.startswith(prefix))
+
+
+def _lines(path: str) -> list[str]:
+    # In it are the names of other mounts, too, of any encoding.
+    with open(path, encoding="utf-8", errors="surrogateescape") as file:
+        return file.readlines()
+
+
+def _unescaped(path: str) -> str:
+    # Blanks and their like are written as octal numbers there.
+    return re.sub(r"\\([0-7]{3})", lambda found: chr(int(found[1], 8)), path)

@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 import signal
 import textwrap
+import time
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Any, TypeVar
@@ -22,6 +23,7 @@ __all__ = [
     "Facts",
     "ForcedKillWarning",
     "LeakedProcessWarning",
+    "Origin",
     "Owner",
     "ProcessExitedWithError",
     "ProcessFinishedWithError",
@@ -76,17 +78,64 @@ def exit_text(code: int) -> str:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Origin:
+    """The run that has started a process which carries caseexec's mark.
+
+    :ivar run: its id; the record tells the rest, and all else is empty when there is none.
+    :ivar pid: its process.
+    :ivar alive: whether it runs.
+    :ivar own: whether it is this very process.
+    :ivar command: its command line.
+    :ivar service: the service that the process belongs to.
+    :ivar test_class: the test class that declares the service; empty for an executor.
+    :ivar since: when the service was started, in seconds of the Unix epoch.
+    """
+
+    run: str
+    pid: int | None = None
+    alive: bool = False
+    own: bool = False
+    command: str = ""
+    service: str = ""
+    test_class: str = ""
+    since: float = 0
+
+    def __str__(self) -> str:
+        if self.pid is None:
+            return f"It is a service of caseexec run {self.run}, of which there is no record here"
+        of_class = f" of {self.test_class}" if self.test_class else ""
+        when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
+        return f"It is {self.service}{of_class}, started {when} by caseexec run {self.run} {self._who()}"
+
+    def _who(self) -> str:
+        if self.own:
+            return "(this very process)"
+        command = f": {shorten(self.command, 100)}" if self.command else ""
+        return f"(pid {self.pid}{command}), which {'is still running' if self.alive else 'has ended'}"
+
+    def way_out(self) -> str:
+        """How the process is ended."""
+        if self.own:
+            return "Stop it first"
+        if self.pid is None:
+            return "End that process"
+        return f"End it with: python -m caseexec reap {self.run}"
+
+
+@dataclass(frozen=True, kw_only=True)
 class Owner:
     """A process that holds what a service needs: a port, a Unix socket, a pid file.
 
     :ivar pid: its process id; ``None`` when it could not be seen (it belongs to another user or namespace).
     :ivar command: its command line, as far as it could be read.
     :ivar user: the name of the user that it runs as.
+    :ivar origin: the run that has started it, when it carries caseexec's mark.
     """
 
     pid: int | None = None
     command: str = ""
     user: str = ""
+    origin: Origin | None = None
 
     def __str__(self) -> str:
         of_user = f" of user {self.user}" if self.user else ""
@@ -210,8 +259,8 @@ class TimeoutExpired(ExecutorError):
         if code is None:
             return slow
         return (
-            f"The command itself had ended by then: it {exit_text(code)}. Is it meant to run in the background, "
-            f"or to stay in the foreground? {slow}"
+            f"The command itself had ended by then: it {exit_text(code)}. Is it meant to stay in the foreground, "
+            f"or to go to the background by itself? For that there is {self.facts.setting('daemonizes')} = True. {slow}"
         )
 
 
@@ -238,6 +287,8 @@ class AlreadyRunning(ExecutorError):
 
     def way_out(self) -> str:
         end = "End that process" if self.owner and self.owner.pid else "Find and end that process"
+        if self.owner and self.owner.origin:
+            end = f"{self.owner.origin}. {self.owner.origin.way_out()}"
         if self.place.startswith("pid file"):
             return f"{end}, or remove the file if it is left from an earlier run."
         if not self.place.startswith("port"):
@@ -390,7 +441,10 @@ class LeakedProcessWarning(ResourceWarning):
 
     def __str__(self) -> str:
         pids = ", ".join(map(str, self.pids))
-        return f"{self.who} left processes behind (pid {pids}; command: {self.command}): {self.why}"
+        return (
+            f"{self.who} left processes behind (pid {pids}; command: {self.command}): {self.why}. "
+            "For a service that goes to the background by itself there is service_daemonizes = True."
+        )
 
 
 class ForcedKillWarning(RuntimeWarning):

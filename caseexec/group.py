@@ -18,7 +18,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from caseexec import processes
+from caseexec import processes, record
 from caseexec.cgroup import Cgroup, Stay
 from caseexec.deadline import Deadline
 from caseexec.errors import Owner
@@ -182,7 +182,7 @@ class ProcessGroup:
                 continue
             for pid in processes.holders(self._table, listener.inode, listener.pid):
                 if self.is_stranger(pid):
-                    return processes.describe(pid)
+                    return record.owner(pid)
         return None
 
     def _holds(self, listener: Listener, pids: Iterable[int]) -> bool:

@@ -9,7 +9,7 @@ from collections.abc import Callable, Collection
 from caseexec import processes
 from caseexec.cgroup import Cgroup
 
-__all__ = ["Members", "mark_of"]
+__all__ = ["Members"]
 
 # Its frames are left out of the traceback of a failed class, by unittest and by pytest.
 __unittest = __tracebackhide__ = True
@@ -79,19 +79,9 @@ class Members:
             return True
         if identity in self._others:
             return False
-        mark = mark_of(self._table, identity.pid)
+        mark = processes.mark_of(self._table, identity.pid)
         if mark and self._owns(mark):
             return True
         if mark != "":
             self._others.add(identity)
         return False
-
-
-def mark_of(table: processes.ProcessTable, pid: int) -> str | None:
-    """The mark that a process carries in its environment, or else in a descriptor that it inherited.
-
-    Empty for one without an environment: it may just be loaded, and have a mark in a moment.
-    """
-    mark = table.mark(pid)
-    # Programs that set their title, as Redis and nginx, overwrite their environment: more than emptied, it is no mark.
-    return mark or table.inherited_mark(pid) or mark

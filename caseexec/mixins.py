@@ -190,7 +190,7 @@ class ServiceMixin(unittest.TestCase):
             why = (
                 "setUpClass failed after the service had started"
                 if failed
-                else "tearDownClass did not stop it; does it call super().tearDownClass()?"
+                else "tearDownClass did not stop it: does it call super().tearDownClass()?"
             )
             warnings.warn(LeakedProcessWarning(_label(cls), command, left, why), stacklevel=2)
 

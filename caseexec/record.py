@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import functools
 import json
+import math
 import os
 import secrets
 import stat
@@ -16,17 +17,19 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, fields, replace
 from typing import Any
 
 from caseexec import processes
-from caseexec.errors import RecordWarning
+from caseexec.errors import Origin, Owner, RecordWarning
 
-__all__ = ["RunRecord", "ServiceRecord", "directory", "find", "read_all", "remove", "write"]
+__all__ = ["RunRecord", "ServiceRecord", "directory", "owner", "read_all", "remove", "write"]
 
 _FORMAT = 1
 # Torn files are small; a huge one is none of ours.
 _LARGEST = 16 * 1024 * 1024
+# Each is lost only to a run that ends just then.
+_TRIES = 20
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,14 +135,14 @@ def write(record: RunRecord, where: str) -> None:
     :raises OSError: it cannot be written, or its directory cannot be trusted.
     """
     text = json.dumps({"format": _FORMAT, **asdict(record)})
-    for last in (False, True):
+    for tries_left in reversed(range(_TRIES)):
         with suppress(FileExistsError):
             os.mkdir(where, 0o700)
         try:
             _replace(_checked(where), f"{record.id}.json", text)
             return
         except FileNotFoundError:  # Another run has just removed the directory, as it was empty.
-            if last:
+            if not tries_left:
                 raise
 
 
@@ -173,10 +176,9 @@ def read_all() -> list[RunRecord]:
     :raises Refused: the directory cannot be trusted.
     """
     try:
-        where = _checked(directory())
-    except FileNotFoundError:
+        return sorted(_readable(_checked(directory())), key=lambda record: record.since)
+    except FileNotFoundError:  # No run has anything, or the last one has just ended.
         return []
-    return sorted(_readable(where), key=lambda record: record.since)
 
 
 def _readable(where: str) -> Iterator[RunRecord]:
@@ -188,8 +190,9 @@ def _readable(where: str) -> Iterator[RunRecord]:
             record = _read(path)
         except FileNotFoundError:  # Its run has just ended.
             continue
-        except (OSError, ValueError, TypeError, KeyError) as error:
-            warnings.warn(RecordWarning(path, str(error)), stacklevel=3)
+        except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
+            problem = f"it does not name {error}" if isinstance(error, KeyError) else str(error)
+            warnings.warn(RecordWarning(path, problem), stacklevel=3)
             continue
         if record.system == system():
             yield record
@@ -197,13 +200,16 @@ def _readable(where: str) -> Iterator[RunRecord]:
 
 def _read(path: str) -> RunRecord:
     descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
-    with open(descriptor, encoding="utf-8") as file:
+    try:
         found = os.fstat(descriptor)
         if not stat.S_ISREG(found.st_mode) or found.st_uid != os.getuid() or found.st_mode & 0o077:
-            raise ValueError("it is not a file that only this user can write")
+            raise ValueError("it is not a file that only this user can read and write")
         if found.st_size > _LARGEST:
             raise ValueError(f"it is larger than {_LARGEST} bytes")
-        data = json.load(file)
+        with open(descriptor, encoding="utf-8", closefd=False) as file:
+            data = json.load(file)
+    finally:
+        os.close(descriptor)
     if not isinstance(data, dict) or data.get("format") != _FORMAT:
         raise ValueError(f"it is not a record of format {_FORMAT}")
     if f"{data['id']}.json" != os.path.basename(path):
@@ -216,36 +222,49 @@ def _read(path: str) -> RunRecord:
 def _made(kind: Any, data: dict[str, Any]) -> Any:
     """Make a record of what was read, each value of the type that belongs there."""
     types: dict[str, Any] = {
-        "str": str,
-        "int": int,
+        "str": (str,),
+        "int": (int,),
         "float": (int, float),
         "int | None": (int, type(None)),
-        "bool": bool,
+        "bool": (bool,),
     }
     values = {}
     for field in fields(kind):
         value = data[field.name]
-        if str(field.type).startswith("tuple"):
-            value = tuple(value)
-            if field.name != "services" and not all(isinstance(item, str) for item in value):
+        if field.name == "services":
+            pass
+        elif str(field.type).startswith("tuple"):
+            if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
                 raise ValueError(f"{field.name} is not made of strings")
-        elif not isinstance(value, types[str(field.type)]):
+            value = tuple(value)
+        elif type(value) not in types[str(field.type)] or (isinstance(value, float) and not math.isfinite(value)):
             raise ValueError(f"{field.name} is {value!r}")
         values[field.name] = value
+    if values["pid"] <= 0:
+        raise ValueError(f"pid is {values['pid']}")
     return kind(**values)
 
 
-def find(mark: str) -> tuple[RunRecord, ServiceRecord | None] | None:
-    """The run that a mark belongs to, and the service; ``None`` when no record tells."""
+def owner(pid: int) -> Owner:
+    """Say who a process is, as far as it can be seen, and which run has started it, when one has."""
+    return replace(processes.describe(pid), origin=_origin(pid))
+
+
+def _origin(pid: int) -> Origin | None:
+    mark = processes.mark_of(processes.table(), pid) or ""
+    status = processes.table().status(pid)
     try:
-        records = read_all()
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", RecordWarning)
+            records = read_all()
     except OSError:
-        return None
-    run_id = mark.rpartition(".")[0]
-    for record in records:
-        if record.id == run_id:
-            return record, next((service for service in record.services if service.mark == mark), None)
-    return None
+        records = []
+    for run in records:
+        for service in run.services:
+            if service.mark == mark or (status is not None and service.leader == status.identity):
+                return Origin(run=run.id, pid=run.pid, alive=run.alive, command=run.command, own=run.pid == os.getpid(),
+                              service=service.service, test_class=service.test_class, since=service.since)  # fmt: skip
+    return Origin(run=mark.rpartition(".")[0]) if mark else None
 
 
 @functools.cache

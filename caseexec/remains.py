@@ -22,10 +22,10 @@ from caseexec.cgroup import Cgroup
 from caseexec.deadline import Deadline
 from caseexec.directories import remove_tree
 from caseexec.group import ProcessGroup
-from caseexec.members import Members, mark_of
+from caseexec.members import Members
 from caseexec.plan import StopPlan
 
-__all__ = ["Left", "Remains", "end_of_run"]
+__all__ = ["Left", "Remains", "end_of_run", "of_record", "remove_paths"]
 
 # Between the stop signal and SIGKILL (seconds): the services of a killed run are gone within two.
 _GRACE = 0.8
@@ -86,7 +86,7 @@ class Remains:
         status = self._table.status(leader.pid)
         if status is None or status.identity != leader:
             return False  # It has ended, and its number may be a stranger's.
-        return not self._strict or mark_of(self._table, leader.pid) == left.mark
+        return not self._strict or processes.mark_of(self._table, leader.pid) == left.mark
 
     def living(self) -> list[tuple[processes.Status, Left]]:
         """Every process of the run, and the group that it belongs to as far as that can be told."""
@@ -95,7 +95,7 @@ class Remains:
     def _find_left(self, status: processes.Status) -> Left:
         found = self._left_of.get(status.identity)
         if found is None:
-            mark = mark_of(self._table, status.identity.pid)
+            mark = processes.mark_of(self._table, status.identity.pid)
             of_group = (left for left in self._groups if left.leader and left.leader.pid == status.group)
             of_mark = (left for left in self._groups if left.mark == mark)
             of_cgroup = (left for left in self._groups if left.cgroup and status.identity.pid in left.cgroup.pids())
@@ -150,7 +150,8 @@ class Remains:
         hooks = {left.mark: threading.Thread(target=_run_stop_command, args=(left,))
                  for left in self._groups if left.plan.command}  # fmt: skip
         for hook in hooks.values():
-            hook.start()
+            with suppress(RuntimeError):  # No more threads; the stop signal does without.
+                hook.start()
         return hooks
 
 
@@ -171,7 +172,10 @@ def end_of_run(run_id: str, about: str, entries: Mapping[bytes, bytes]) -> None:
     :param about: what the run said of itself when it started the reaper, in JSON.
     :param entries: what it told, in JSON, by key.
     """
-    known = {key.decode(): json.loads(entry) for key, entry in entries.items()}
+    known: dict[str, Any] = {}
+    for key, entry in entries.items():
+        with suppress(ValueError):  # One that was torn must not spare the others.
+            known[key.decode()] = json.loads(entry)
     groups = [_as_left(mark, entry) for mark, entry in known.items() if "leader" in entry]
     moment = processes.Moment(*json.loads(about)["moment"])
     survivors = Remains(run_id, groups, moment).end()
@@ -179,6 +183,20 @@ def end_of_run(run_id: str, about: str, entries: Mapping[bytes, bytes]) -> None:
     where = known.get("record", {}).get("record")
     if where and not survivors:  # Else somebody may want to know, and try again.
         record.remove(run_id, where)
+
+
+def of_record(run: record.RunRecord) -> Remains:
+    """What is left of a run according to its record; only what carries its marks, too."""
+    groups = [
+        Left(mark=found.mark, leader=found.leader, plan=StopPlan(stop_signal=found.stop_signal),
+             supervised=found.supervised, cgroup=_own_cgroup(found))
+        for found in run.services
+    ]  # fmt: skip
+    return Remains(run.id, groups, strict=True)
+
+
+def _own_cgroup(service: record.ServiceRecord) -> Cgroup | None:
+    return Cgroup(service.cgroup) if os.path.basename(service.cgroup) == f"caseexec-{service.mark}" else None
 
 
 def _as_left(mark: str, entry: Mapping[str, Any]) -> Left:
@@ -194,8 +212,10 @@ def _as_left(mark: str, entry: Mapping[str, Any]) -> Left:
     )  # fmt: skip
 
 
-def remove_paths(paths: Iterable[str]) -> None:
-    """Remove temporary directories and logs of a run that is over."""
-    for path in paths:
-        if os.path.basename(path).startswith("caseexec-") and os.path.isabs(path):
-            remove_tree(path)
+def remove_paths(paths: Iterable[str]) -> list[str]:
+    """Remove temporary directories and logs of a run that is over.
+
+    :returns: those that were there, and are gone now.
+    """
+    named = (path for path in paths if os.path.isabs(path) and os.path.basename(path).startswith("caseexec-"))
+    return [path for path in named if os.path.lexists(path) and remove_tree(path)]

@@ -29,9 +29,12 @@ FLOORS = {
     "reaper": 5,
     "registry": 5,
     "executors": 6,
+    "signals": 6,
     "service": 7,
     "scopes": 8,
     "mixins": 9,
+    "cli": 10,
+    "__main__": 11,
 }
 
 
@@ -86,7 +89,7 @@ class HouseTests(unittest.TestCase):
 
     def test_every_module_has_a_test_of_its_name(self) -> None:
         tests = {path.stem for path in pathlib.Path(__file__).parent.glob("test_*.py")}
-        self.assertEqual({f"test_{own}" for own in FLOORS} - tests, set())
+        self.assertEqual({f"test_{own}" for own in FLOORS if own != "__main__"} - tests, set())
 
     def test_no_pytest_no_django_and_no_clock_on_the_wall(self) -> None:
         for path in files():

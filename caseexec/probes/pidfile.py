@@ -7,7 +7,7 @@ import stat
 import time
 from dataclasses import dataclass
 
-from caseexec import processes
+from caseexec import processes, record
 from caseexec.errors import Owner
 from caseexec.probes.base import NotReady, Target
 
@@ -67,7 +67,7 @@ class PidProbe:
             return Owner()
         status = processes.table().status(pid)
         # A stale file: its process is gone.
-        return None if status is None or status.zombie else processes.describe(pid)
+        return None if status is None or status.zombie else record.owner(pid)
 
     def thief(self) -> Owner | None:
         owner = self.occupant()

@@ -7,7 +7,7 @@ import socket
 from contextlib import suppress
 from dataclasses import dataclass
 
-from caseexec import processes
+from caseexec import processes, record
 from caseexec.errors import AlreadyRunning, Owner
 from caseexec.ports import is_free, listeners
 from caseexec.probes.base import CONNECT_TIMEOUT, NotReady, Target, refusal
@@ -47,7 +47,7 @@ class TCPProbe:
         found = listeners(self.host, self.port)
         for listener in found:
             for pid in processes.holders(processes.table(), listener.inode, listener.pid):
-                return processes.describe(pid)
+                return record.owner(pid)
         return Owner(user=processes.user_name(found[0].uid) if found else "")
 
     def thief(self) -> Owner | None:

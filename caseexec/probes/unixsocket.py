@@ -9,7 +9,7 @@ import sys
 from dataclasses import dataclass
 from typing import cast
 
-from caseexec import processes
+from caseexec import record
 from caseexec.errors import AlreadyRunning, DeclarationError, Owner
 from caseexec.probes.base import CONNECT_TIMEOUT, NotReady, Target, refusal
 
@@ -41,14 +41,14 @@ class UnixSocketProbe:
         except OSError as error:
             raise NotReady(refusal(error)) from error
         if pid and target.listener != "any" and target.is_stranger(pid):
-            raise AlreadyRunning(target.executor, processes.describe(pid), self.place)
+            raise AlreadyRunning(target.executor, record.owner(pid), self.place)
 
     def occupant(self) -> Owner | None:
         try:
             pid = self._peer(CONNECT_TIMEOUT)
         except OSError:
             return None
-        return processes.describe(pid) if pid else Owner()
+        return record.owner(pid) if pid else Owner()
 
     def thief(self) -> Owner | None:
         return self.occupant()

@@ -28,6 +28,7 @@ __all__ = [
     "describe",
     "has_markers",
     "holders",
+    "mark_of",
     "marker",
     "table",
     "tree",
@@ -39,6 +40,16 @@ __all__ = [
 def table() -> ProcessTable:
     """The process table of this machine."""
     return Procfs() if sys.platform == "linux" and os.path.exists("/proc/self/stat") else Portable()
+
+
+def mark_of(processes: ProcessTable, pid: int) -> str | None:
+    """The mark that a process carries in its environment, or else in a descriptor that it inherited.
+
+    Empty for one without an environment: it may just be loaded, and have a mark in a moment.
+    """
+    mark = processes.mark(pid)
+    # Programs that set their title, as Redis and nginx, overwrite their environment: more than emptied, it is no mark.
+    return mark or processes.inherited_mark(pid) or mark
 
 
 def tree(processes: ProcessTable, root: int) -> Iterator[int]:

@@ -64,8 +64,11 @@ class Reaper:
     def forget(self, key: str) -> None:
         """Have the reaper forget what is no longer there."""
         with self._lock:
-            if self._entries.pop(key, None) is not None and self._pipe is not None:
-                self._send({key: ""})
+            if self._entries.pop(key, None) is None or self._pipe is None:
+                return
+            # One that lives and does not listen may have half a line, and what is gone is still in its books.
+            if not self._send({key: ""}) and self._process and self._process.poll() is None:
+                self._start()
 
     def close(self) -> None:
         """Let it go. If it was told of nothing that it has not forgotten, it is gone when this returns."""
@@ -73,8 +76,11 @@ class Reaper:
             self._warn_if_dead()
             process = self._drop()
         if process is not None and not self._entries:
-            with suppress(subprocess.TimeoutExpired):
+            try:
                 process.wait(_PATIENCE)
+            except subprocess.TimeoutExpired:  # It is stopped, and has nothing to do any more.
+                process.kill()
+                process.wait()
         _disown(process)
 
     def close_in_child(self) -> None:
@@ -85,7 +91,11 @@ class Reaper:
 
     def _start(self) -> None:
         self._warn_if_dead(again=True)
-        _disown(self._drop())
+        if self._process is not None:
+            # Before its pipe ends: one that was only stopped, or slow, would take that for the end of the run.
+            self._process.kill()
+            self._process.wait()
+        self._drop()
         try:
             self._process = self._spawn()
         except (OSError, ValueError) as error:
@@ -132,7 +142,7 @@ class Reaper:
         return bool(found) and not found[0][1] & ~select.POLLOUT
 
     def _warn_if_dead(self, again: bool = False) -> None:
-        if self._process is None or self._pipe is None or (not again and self._listens()):
+        if self._process is None or self._pipe is None or (not again and self._listens(_PATIENCE)):
             return
         code = self._process.poll()
         how = "no longer answers" if code is None else exit_text(code)

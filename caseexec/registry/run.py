@@ -161,7 +161,7 @@ class Run:
             id=self.id, pid=self.pid, born=own.identity.born if own else 0, system=record.system(),
             command=shlex.join([sys.executable, *sys.orig_argv[1:]]), cwd=_cwd(), since=self.since,
             means=tuple(name for name, used in means.items() if used), reaper=self.reaper.pid,
-            paths=tuple(self.directories), services=services,
+            paths=(*self.directories, *(log.path for owned in list(self.groups) for log in owned.logs)), services=services,
         )  # fmt: skip
 
     # -- directories ---------------------------------------------------------------------------------------------------
@@ -228,7 +228,7 @@ def _cwd() -> str:
 
 
 _run: Run | None = None
-_making = threading.Lock()
+_making = threading.RLock()
 
 
 def current_run() -> Run:
@@ -249,6 +249,6 @@ def _notice_forks() -> None:
 
 def _in_forked_child() -> None:
     global _making
-    _making = threading.Lock()  # Another thread of the parent may have had it.
+    _making = threading.RLock()  # Another thread of the parent may have had it.
     if _run is not None:
         _run.reaper.close_in_child()

@@ -1,0 +1,5 @@
+"""``python -m caseexec``."""
+
+from caseexec.cli import main
+
+main()

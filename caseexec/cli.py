@@ -1,0 +1,213 @@
+"""``python -m caseexec``: what runs of this user have left, and the end of it."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+import warnings
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass
+from typing import Any, NoReturn
+
+from caseexec import processes, record, remains
+from caseexec.record import RunRecord, ServiceRecord
+
+__all__ = ["main"]
+
+_COLUMNS = ("RUN", "TEST CLASS", "SERVICE", "PID", "ADDRESS", "AGE", "MEMORY", "LOG")
+
+
+@dataclass(frozen=True)
+class Found:
+    """A service of a run, with its processes that live."""
+
+    service: ServiceRecord | None
+    pids: tuple[int, ...]
+
+    @property
+    def name(self) -> str:
+        """The service in words."""
+        if self.service is None:
+            return "a process with the run's mark"
+        of_class = f" of {self.service.test_class}" if self.service.test_class else ""
+        return f"{self.service.service}{of_class}"
+
+
+def main(arguments: Sequence[str] | None = None) -> NoReturn:
+    """Run the command line; ends with its exit status."""
+    options = _parser().parse_args(arguments)
+    warnings.showwarning = _show_warning
+    try:
+        sys.exit(options.do(options))
+    except OSError as error:
+        print(f"caseexec: {error}", file=sys.stderr)
+        sys.exit(2)
+
+
+def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
+    print(f"caseexec: {message}", file=sys.stderr)
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="python -m caseexec", description=__doc__)
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    ps = commands.add_parser(
+        "ps", help="list the live services", description="List the live services of all runs of this user."
+    )
+    ps.add_argument("--json", action="store_true", help="as JSON, with all that the records hold")
+    ps.set_defaults(do=_ps)
+    reap = commands.add_parser(
+        "reap",
+        help="end what dead runs have left",
+        description="End the services of dead runs, and remove their temporary directories. A process is ended only if "
+        "its process id, its start time and its mark are those of the record, or if it descends from such a one. "
+        "The exit status is 0 when nothing is left.",
+    )
+    reap.add_argument("run", nargs="*", metavar="RUN", help="these runs only, dead or alive, by the id that ps shows")
+    reap.add_argument("--all", action="store_true", help="the services of live runs, too")
+    reap.add_argument("--dry-run", action="store_true", help="only tell what would be done")
+    reap.set_defaults(do=_reap)
+    return parser
+
+
+# -- ps ----------------------------------------------------------------------------------------------------------------
+
+
+def _ps(options: argparse.Namespace) -> int:
+    runs = [(run, list(_living(run))) for run in record.read_all()]
+    if options.json:
+        print(json.dumps([_as_data(run, found) for run, found in runs], indent=2))
+        return 0
+    rows = [row for run, found in runs for row in _rows(run, found)]
+    if rows:
+        _print_table([_COLUMNS, *rows])
+    else:
+        print(f"no services live (the records are in {record.directory()})")
+    for run, found in runs:
+        print(f"\nrun {run.id}: {_state(run)}, pid {run.pid}: {run.command}")
+        print(f"  in {run.cwd}; reaper: {_reaper_state(run)}; descendants are found by: {', '.join(run.means)}")
+        if not run.alive:
+            what = "what is left of it" if found else "its temporary directories"
+            print(f"  end {what} with: python -m caseexec reap {run.id}")
+    return 0
+
+
+def _living(run: RunRecord) -> Iterator[Found]:
+    """The services of a run of which something lives."""
+    living = remains.of_record(run).living()
+    for service in (*run.services, None):
+        mark = service.mark if service else ""
+        pids = tuple(status.identity.pid for status, left in living if left.mark == mark)
+        if pids:
+            yield Found(service, pids)
+
+
+def _rows(run: RunRecord, found: Sequence[Found]) -> Iterator[Sequence[str]]:
+    for one in found:
+        service = one.service
+        identity = run.id if run.alive else f"{run.id} (dead)"
+        if service is None:
+            yield identity, "", "?", str(one.pids[0]), "", "", _size(_memory(one.pids)), ""
+        else:
+            age = _age(time.time() - service.since)
+            yield (identity, service.test_class, service.service, str(service.pid), service.address, age,
+                   _size(_memory(one.pids)), service.log)  # fmt: skip
+
+
+def _as_data(run: RunRecord, found: Sequence[Found]) -> dict[str, Any]:
+    services = [
+        {**(asdict(one.service) if one.service else {}), "pids": one.pids, "memory": _memory(one.pids)} for one in found
+    ]
+    return {**asdict(run), "alive": run.alive, "services": services}
+
+
+def _print_table(rows: Sequence[Sequence[str]]) -> None:
+    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    for row in rows:
+        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _state(run: RunRecord) -> str:
+    return "alive" if run.alive else "DEAD"
+
+
+def _reaper_state(run: RunRecord) -> str:
+    if run.reaper is None:
+        return "none"
+    status = processes.table().status(run.reaper)
+    return f"pid {run.reaper}" + ("" if status and not status.zombie else ", which has ended")
+
+
+def _memory(pids: Sequence[int]) -> int:
+    """The resident memory of some processes, in bytes."""
+    import psutil
+
+    total = 0
+    for pid in pids:
+        try:
+            total += psutil.Process(pid).memory_info().rss
+        except psutil.Error:
+            continue
+    return total
+
+
+def _size(amount: int) -> str:
+    return f"{amount / 2**20:.1f} MiB"
+
+
+def _age(seconds: float) -> str:
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length:
+            return f"{seconds / length:.0f} {unit}"
+    return f"{seconds:.0f} s"
+
+
+# -- reap --------------------------------------------------------------------------------------------------------------
+
+
+def _reap(options: argparse.Namespace) -> int:
+    runs = record.read_all()
+    unknown = set(options.run) - {run.id for run in runs}
+    for name in sorted(unknown):
+        print(f"run {name}: there is no record of it in {record.directory()}; nothing to do")
+    chosen = [run for run in runs if (run.id in options.run if options.run else options.all or not run.alive)]
+    left = [run.id for run in chosen if not _reap_run(run, options.dry_run)]
+    if not chosen and not unknown:
+        print(f"nothing is left by dead runs (the records are in {record.directory()})")
+    return 1 if left else 0
+
+
+def _reap_run(run: RunRecord, dry: bool) -> bool:
+    """End what is left of a run; whether nothing is."""
+    who = f"run {run.id} ({_state(run)}, pid {run.pid})"
+    found = list(_living(run))
+    for one in found:
+        print(f"{who}: {'would end' if dry else 'ending'} {one.name}, pid {', '.join(map(str, one.pids))}")
+    doubtful = [service for service in run.services if _is_doubtful(service, found)]
+    for service in doubtful:
+        print(f"{who}: left alone: {processes.describe(service.pid)} was {service.service}, but carries no mark of it")
+    paths = () if run.alive else run.paths
+    if dry:
+        for path in paths:
+            print(f"{who}: would remove {path}")
+        return not (found or doubtful or paths)
+    survivors = remains.of_record(run).end()
+    for pid in survivors:
+        print(f"{who}: could not be ended: {processes.describe(pid)}")
+    if run.alive or survivors or doubtful:
+        return not (survivors or doubtful)
+    for path in remains.remove_paths(paths):
+        print(f"{who}: removed {path}")
+    record.remove(run.id, record.directory())
+    print(f"{who}: nothing is left")
+    return True
+
+
+def _is_doubtful(service: ServiceRecord, found: Sequence[Found]) -> bool:
+    """Whether a leader is still the same process, but not proven to be ours."""
+    status = processes.table().status(service.pid)
+    if status is None or status.zombie or status.identity != service.leader:
+        return False
+    return not any(service.pid in one.pids for one in found)

@@ -1,0 +1,252 @@
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+
+from caseexec import processes, record
+from tests.helpers.leaks import alive, soon
+from tests.helpers.programs import TCP_SERVER, python
+from tests.helpers.runs import RunCase
+
+KILLED = """
+    import os, signal, sys
+    from caseexec import SimpleExecutor, TCPServiceMixin
+    from caseexec.registry import current_run
+    from tests.helpers.programs import TCP_SERVER, python
+    import unittest
+    class CacheTests(TCPServiceMixin, unittest.TestCase):
+        service_command = [*python(TCP_SERVER), "{port}"]
+    executor = SimpleExecutor(["sh", "-c", "sleep 300 & wait"]).start()
+    CacheTests.setUpClass()
+    print(executor.pid, CacheTests.service.pid, CacheTests.service.port, current_run().id, flush=True)
+"""
+KILLS_ITSELF = "    os.kill(os.getpid(), signal.SIGKILL)\n"
+WAITS = "    sys.stdin = open('/dev/null'); signal.pause()\n"
+
+
+class CliCase(RunCase):
+    def setUp(self) -> None:
+        super().setUp()
+        self.environment["CASEEXEC_REAPER"] = "0"
+        self.environment["XDG_RUNTIME_DIR"] = self.make_dir("runtime")
+        os.chmod(self.path("runtime"), 0o700)
+
+    def cli(self, *arguments: str) -> tuple[int, str]:
+        return self.run_python("-m", "caseexec", *arguments)
+
+    def killed_run(self) -> None:
+        """A run that was killed, while nobody ends what it has left."""
+        code, output = self.run_python(self.write("killed.py", KILLED + KILLS_ITSELF))
+        self.assertEqual(code, -signal.SIGKILL, output)
+        self.note(output)
+
+    def live_run(self) -> subprocess.Popen:
+        process = self.begin(self.write("live.py", KILLED + WAITS))
+        self.note(process.stdout.readline())
+        return process
+
+    def note(self, line: str) -> None:
+        first, second, port, self.run_id = line.split()
+        self.pids, self.port = [int(first), int(second)], int(port)
+        self.addCleanup(self.end)
+
+    def end(self) -> None:
+        self.cli("reap", "--all")
+
+    def masked(self, output: str) -> str:
+        """The output without what differs each time."""
+        for found, shown in (
+            (self.run_id, "RUN"), (sys.executable, "PYTHON"), (self.tmp, "DIR"), (os.path.realpath(self.tmp), "DIR"),
+        ):  # fmt: skip
+            output = output.replace(found, shown)
+        output = re.sub(r"(caseexec-\S*?)-[a-z0-9_]{8}\.log", r"\1.log", output)
+        output = re.sub(r"\b[0-9]+\.[0-9] MiB", "SIZE", re.sub(r"\b[0-9]+ s\b", "AGE", output))
+        return re.sub(r"pid [0-9]+(, [0-9]+)*", "pid PID", output)
+
+
+class PsTests(CliCase):
+    def test_without_services_it_says_so_and_where_it_looked(self) -> None:
+        self.assertEqual(
+            self.cli("ps"), (0, f"no services live (the records are in {self.path('runtime')}/caseexec)\n")
+        )
+
+    def test_it_lists_the_services_of_a_dead_run_and_says_how_to_end_them(self) -> None:
+        self.killed_run()
+        code, output = self.cli("ps")
+        self.assertEqual(code, 0)
+        header, sh, server, *rest = output.splitlines()
+        self.assertEqual(header.split(), "RUN TEST CLASS SERVICE PID ADDRESS AGE MEMORY LOG".split())
+        self.assertRegex(
+            sh, rf"^{self.run_id} \(dead\) +sh +{self.pids[0]} +\d+ s +[\d.]+ MiB +\S+/caseexec-sh-\S+\.log$"
+        )
+        name = re.escape(os.path.basename(sys.executable))
+        self.assertRegex(server, rf"\(dead\) +__main__\.CacheTests +{name} +{self.pids[1]} +127\.0\.0\.1:{self.port} ")
+        means = "cgroup, group, tree, environment, descriptor"
+        self.assertEqual(
+            self.masked("\n".join(rest)).replace(means, means[8:]),
+            "\nrun RUN: DEAD, pid PID: PYTHON DIR/killed.py\n"
+            "  in DIR; reaper: none; descendants are found by: group, tree, environment, descriptor\n"
+            "  end what is left of it with: python -m caseexec reap RUN",
+        )
+
+    def test_as_json_it_tells_everything(self) -> None:
+        self.killed_run()
+        _, output = self.cli("ps", "--json")
+        (run,) = json.loads(output)
+        self.assertEqual((run["id"], run["alive"], run["reaper"]), (self.run_id, False, None))
+        self.assertEqual([service["pid"] for service in run["services"]], self.pids)
+        self.assertEqual(len(run["services"][0]["pids"]), 2)
+        self.assertEqual(run["services"][1]["test_class"], "__main__.CacheTests")
+        self.assertGreater(run["services"][1]["memory"], 2**20)
+
+    def test_what_has_ended_is_not_listed(self) -> None:
+        self.killed_run()
+        for pid in self.pids:
+            os.killpg(pid, signal.SIGKILL)
+        self.assertTrue(soon(lambda: not any(map(alive, self.pids))))
+        _, output = self.cli("ps")
+        self.assertIn("no services live", output)
+        self.assertIn(f"end its temporary directories with: python -m caseexec reap {self.run_id}", output)
+
+    def test_a_record_that_is_not_one_is_told_and_ignored(self) -> None:
+        os.mkdir(self.path("runtime/caseexec"), 0o700)
+        self.write("runtime/caseexec/x.json", "{")
+        os.chmod(self.path("runtime/caseexec/x.json"), 0o600)
+        code, output = self.cli("ps")
+        self.assertEqual(code, 0)
+        self.assertRegex(output, r"^caseexec: .*/runtime/caseexec/x\.json is ignored: ")
+
+    def test_a_directory_that_others_can_enter_is_refused(self) -> None:
+        os.mkdir(self.path("runtime/caseexec"), 0o755)
+        where = self.path("runtime/caseexec")
+        problem = f"caseexec: {where} can be entered by other users; remove it, or: chmod 700 {where}\n"
+        self.assertEqual(self.cli("ps"), (2, problem))
+
+
+class ReapTests(CliCase):
+    def test_with_nothing_to_do_it_says_so(self) -> None:
+        where = f"{self.path('runtime')}/caseexec"
+        self.assertEqual(self.cli("reap"), (0, f"nothing is left by dead runs (the records are in {where})\n"))
+
+    def test_it_ends_and_removes_what_a_dead_run_has_left_and_tells_of_each(self) -> None:
+        self.killed_run()
+        code, output = self.cli("reap")
+        self.assertEqual(
+            (code, self.masked(output).replace(os.path.basename(sys.executable), "python")),
+            (0, "run RUN (DEAD, pid PID): ending sh, pid PID\n"
+                "run RUN (DEAD, pid PID): ending python of __main__.CacheTests, pid PID\n"
+                "run RUN (DEAD, pid PID): removed DIR/run/caseexec-RUN.2\n"
+                "run RUN (DEAD, pid PID): removed DIR/run/caseexec-sh.log\n"
+                "run RUN (DEAD, pid PID): removed DIR/run/caseexec-sh.log\n"
+                "run RUN (DEAD, pid PID): removed DIR/run/caseexec-__main__.CacheTests.log\n"
+                "run RUN (DEAD, pid PID): nothing is left\n"),
+        )  # fmt: skip
+        self.assertFalse(any(map(alive, self.pids)))
+        self.assertEqual((os.listdir(self.run_tmp), os.listdir(self.path("runtime"))), ([], []))
+
+    def test_a_dry_run_only_tells_and_its_status_says_that_something_is_left(self) -> None:
+        self.killed_run()
+        code, output = self.cli("reap", "--dry-run")
+        self.assertEqual(code, 1)
+        self.assertIn(f"would end sh, pid {self.pids[0]}", output)
+        self.assertIn(f"would remove {self.run_tmp}/caseexec-{self.run_id}.2", output)
+        self.assertTrue(all(map(alive, self.pids)))
+
+    def test_a_live_run_is_spared(self) -> None:
+        self.live_run()
+        self.assertEqual(self.cli("reap")[0], 0)
+        self.assertTrue(all(map(alive, self.pids)))
+
+    def test_all_and_a_name_take_the_services_of_a_live_run_and_leave_its_directories_to_it(self) -> None:
+        for arguments in (["--all"], []):
+            process = self.live_run()
+            code, output = self.cli("reap", *(arguments or [self.run_id]))
+            self.assertEqual(code, 0, output)
+            self.assertIn(f"run {self.run_id} (alive, pid {process.pid}): ending sh, pid", output)
+            self.assertFalse(any(map(alive, self.pids)))
+            self.assertTrue(os.path.exists(f"{self.run_tmp}/caseexec-{self.run_id}.2"))
+            process.send_signal(signal.SIGINT)
+            process.wait()
+
+    def test_only_the_runs_that_are_named(self) -> None:
+        self.killed_run()
+        code, output = self.cli("reap", "0123")
+        self.assertEqual((code, output.partition(";")[0]), (
+            0, f"run 0123: there is no record of it in {self.path('runtime')}/caseexec"))  # fmt: skip
+        self.assertTrue(all(map(alive, self.pids)))
+
+    def test_who_has_the_pid_and_the_start_time_but_not_the_mark_is_left_alone(self) -> None:
+        stranger = subprocess.Popen(["sleep", "300"], start_new_session=True)
+        self.addCleanup(stranger.wait)
+        self.addCleanup(stranger.kill)
+        born = processes.table().status(stranger.pid).identity.born
+        service = record.ServiceRecord(mark="77.1", pid=stranger.pid, born=born, service="redis")
+        where = self.path("runtime/caseexec")
+        record.write(record.RunRecord(id="77", pid=1, born=0, system=record.system(), services=(service,)), where)
+        code, output = self.cli("reap")
+        self.assertEqual(code, 1)
+        self.assertRegex(
+            output, rf"left alone: pid {stranger.pid} \(sleep 300\) .* was redis, but carries no mark of it"
+        )
+        self.assertIsNone(stranger.poll())
+
+    def test_a_later_process_with_the_same_pid_is_not_even_mentioned(self) -> None:
+        stranger = subprocess.Popen(["sleep", "300"], start_new_session=True)
+        self.addCleanup(stranger.wait)
+        self.addCleanup(stranger.kill)
+        born = processes.table().status(stranger.pid).identity.born
+        service = record.ServiceRecord(mark="77.1", pid=stranger.pid, born=born - 1, service="redis")
+        run = record.RunRecord(id="77", pid=1, born=0, system=record.system(), services=(service,))
+        record.write(run, self.path("runtime/caseexec"))
+        code, output = self.cli("reap")
+        self.assertEqual((code, output), (0, "run 77 (DEAD, pid 1): nothing is left\n"))
+        self.assertIsNone(stranger.poll())
+
+    def test_a_wrong_option_is_explained(self) -> None:
+        code, output = self.cli("reap", "--al1")
+        self.assertEqual(code, 2)
+        self.assertIn("unrecognized arguments: --al1", output)
+
+
+class AlreadyRunningTests(CliCase):
+    SECOND = """
+        import sys
+        from caseexec import TCPExecutor
+        from tests.helpers.programs import TCP_SERVER, python
+        port = int(sys.argv[1])
+        try:
+            TCPExecutor([*python(TCP_SERVER), str(port)], "127.0.0.1", port, name="second").start()
+        except Exception as error:
+            print(error)
+    """
+
+    def second(self) -> str:
+        _, output = self.run_python(self.write("second.py", self.SECOND), str(self.port))
+        command = [*python(TCP_SERVER), str(self.port)]
+        shown = " ".join(" ".join(command).split())
+        when = re.sub(r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d", "WHEN", output.splitlines()[1])
+        self.assertIn(shown[:30], output)
+        return self.masked(when).replace(os.path.basename(sys.executable), "python")
+
+    def test_it_names_the_dead_run_and_the_command_that_ends_it(self) -> None:
+        self.killed_run()
+        self.assertEqual(
+            self.second(),
+            "  It is python of __main__.CacheTests, started WHEN by caseexec run RUN (pid PID: PYTHON DIR/killed.py), "
+            "which has ended. End it with: python -m caseexec reap RUN, or use another port (its port). Is it meant to "
+            "answer? Set listener='any'.".replace("PYTHON", "PYTHON"),
+        )
+
+    def test_it_names_the_live_run(self) -> None:
+        self.live_run()
+        self.assertIn("DIR/live.py), which is still running. End it with: python -m caseexec reap RUN, ", self.second())
+
+    def test_without_a_record_it_still_says_that_it_is_a_service(self) -> None:
+        self.killed_run()
+        os.rename(self.path("runtime/caseexec"), self.path("elsewhere"))
+        self.assertIn(
+            "It is a service of caseexec run RUN, of which there is no record here. End that process, or", self.second()
+        )
+        os.rename(self.path("elsewhere"), self.path("runtime/caseexec"))
