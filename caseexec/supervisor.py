@@ -37,7 +37,8 @@ def command(parts: Sequence[str], executable: str | None = None) -> list[str]:
 
     :param executable: the program to run instead of ``parts[0]``, which is then only its name.
     """
-    python = [sys.executable, "-I", "-S", os.path.abspath(__file__)]
+    # It is empty in a program that embeds Python.
+    python = [sys.executable or "python3", "-I", "-S", os.path.abspath(__file__)]
     return [*python, executable or parts[0], *map(os.fspath, parts)]
 
 
@@ -54,6 +55,8 @@ def main() -> None:
     _pass_signals_on()
     child = os.fork()
     if child == 0:
+        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and exec would hand that down.
+            signal.signal(number, signal.SIG_DFL)
         signal.pthread_sigmask(signal.SIG_SETMASK, everything)
         _execute(sys.argv[1], sys.argv[2:])
     _let_go_of_files()
@@ -82,13 +85,15 @@ _asked_to_end = False
 def _pass_on(number: int, frame: object) -> None:
     global _asked_to_end
     _asked_to_end = True
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # One at a time.
     group = os.getpgrp()
     for child in _children():
         try:
             if os.getpgid(child) != group:  # The others have it from whoever signalled the group.
                 os.kill(child, number)
-        except ProcessLookupError:
+        except (ProcessLookupError, PermissionError):  # Or another user's, by a set-user-id program.
             continue
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _children() -> Iterator[int]:
@@ -128,9 +133,18 @@ def _wait_for_all(child: int) -> int:
         if ended == child:
             code = os.waitstatus_to_exitcode(status)
         if code != 0 and not _asked_to_end:
-            # Their own children come to us next.
-            for other in _children():
-                os.kill(other, signal.SIGKILL)
+            _kill_children()  # Their own children come to us next.
+
+
+def _kill_children() -> None:
+    # Deaf meanwhile: a signal would want to load what is just being loaded here.
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    for child in _children():
+        try:
+            os.kill(child, signal.SIGKILL)
+        except PermissionError:
+            continue
+    signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
 
 def _end_as(code: int) -> None:

@@ -131,7 +131,10 @@ class CommandSettings:
 
         :raises OSError: the program does not exist, or may not be executed; a supervisor could only fail later.
         """
-        parts = ["/bin/sh", "-c", self.command] if self._shell else list(map(os.fspath, self.command_parts))
+        parts = list(map(os.fspath, self.command_parts))
+        if self._shell:
+            # As subprocess: to some shells it matters by which name they are called.
+            parts = [os.fspath(popen.get("executable") or "/bin/sh"), "-c", self.command]
         program = os.fspath(popen.get("executable") or parts[0])
         beside = os.path.join(self._cwd or "", program) if os.sep in program else program
         path = self.envvars.get("PATH", os.defpath)

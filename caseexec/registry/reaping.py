@@ -10,7 +10,6 @@ import sys
 import threading
 import warnings
 from collections.abc import Mapping
-from contextlib import suppress
 from typing import Any
 
 from caseexec.deadline import Deadline
@@ -73,7 +72,9 @@ class Reaper:
     def close(self) -> None:
         """Let it go. If it was told of nothing that it has not forgotten, it is gone when this returns."""
         with self._lock:
-            self._warn_if_dead()
+            complaint = self._complaint(f"; from then on {_CONSEQUENCE}")
+            if complaint and self._listens(_PATIENCE):
+                complaint = ""
             process = self._drop()
         if process is not None and not self._entries:
             try:
@@ -82,6 +83,7 @@ class Reaper:
                 process.kill()
                 process.wait()
         _disown(process)
+        _warn(complaint)
 
     def close_in_child(self) -> None:
         """Close a forked child's copy of the pipe."""
@@ -90,7 +92,7 @@ class Reaper:
         _disown(self._drop())
 
     def _start(self) -> None:
-        self._warn_if_dead(again=True)
+        complaint = self._complaint(". Another one is started now")
         if self._process is not None:
             # Before its pipe ends: one that was only stopped, or slow, would take that for the end of the run.
             self._process.kill()
@@ -98,11 +100,10 @@ class Reaper:
         self._drop()
         try:
             self._process = self._spawn()
+            self._send(self._entries)
         except (OSError, ValueError) as error:
-            problem = f"could not be started: {error}. Without it {_CONSEQUENCE}. {SWITCH}=0 does without one"
-            warnings.warn(ReaperWarning(problem), stacklevel=2)
-            return
-        self._send(self._entries)
+            complaint = f"could not be started: {error}. Without it {_CONSEQUENCE}. {SWITCH}=0 does without one"
+        _warn(complaint)
 
     def _spawn(self) -> subprocess.Popen[bytes]:
         # sys.executable is empty in a program that embeds Python.
@@ -141,13 +142,12 @@ class Reaper:
         found = poller.poll(seconds * 1000)
         return bool(found) and not found[0][1] & ~select.POLLOUT
 
-    def _warn_if_dead(self, again: bool = False) -> None:
-        if self._process is None or self._pipe is None or (not again and self._listens(_PATIENCE)):
-            return
+    def _complaint(self, then: str) -> str:
+        """What happened to it; empty when there was none."""
+        if self._process is None:
+            return ""
         code = self._process.poll()
-        how = "no longer answers" if code is None else exit_text(code)
-        then = ". Another one is started now" if again else f"; from then on {_CONSEQUENCE}"
-        warnings.warn(ReaperWarning(f"(pid {self._process.pid}) {how}{then}"), stacklevel=3)
+        return f"(pid {self._process.pid}) {'no longer answers' if code is None else exit_text(code)}{then}"
 
     def _drop(self) -> subprocess.Popen[bytes] | None:
         descriptor, self._pipe = self._pipe, None
@@ -155,6 +155,12 @@ class Reaper:
             os.close(descriptor)
         process, self._process = self._process, None
         return process
+
+
+def _warn(complaint: str) -> None:
+    # Only when all is done: a warning may be an error (-W error).
+    if complaint:
+        warnings.warn(ReaperWarning(complaint), stacklevel=4)
 
 
 def _disown(process: subprocess.Popen[bytes] | None) -> None:

@@ -126,42 +126,39 @@ class Run:
     def write_record(self) -> None:
         """Bring the record up to date; without a service there is none."""
         with self._lock:
-            services = tuple(
-                found
-                for found in (owned.record() for owned in sorted(self.groups, key=lambda owned: owned.since))
-                if found
-            )
+            groups = sorted(self.groups, key=lambda owned: owned.since)
+            services = tuple(found for found in map(OwnedGroup.record, groups) if found)
             where = record.directory()
             if self._recorded and (where != self._recorded or not services):
                 record.remove(self.id, self._recorded)
                 self.reaper.forget("record")
                 self._recorded = ""
             if services:
-                self._write_record(services, where)
+                self._write_record(self._record(groups, services), where)
 
-    def _write_record(self, services: tuple[ServiceRecord, ...], where: str) -> None:
+    def _write_record(self, content: RunRecord, where: str) -> None:
         try:
             if self._recorded != where:
                 self._tell("record", {"record": where})
             self._recorded = where
-            record.write(self._record(services), where)
+            record.write(content, where)
         except OSError as error:
             if not self._complained:
                 self._complained = True
                 warnings.warn(RecordWarning(where, f"no record of this run can be kept there: {error}"), stacklevel=2)
 
-    def _record(self, services: tuple[ServiceRecord, ...]) -> RunRecord:
+    def _record(self, groups: Sequence[OwnedGroup], services: tuple[ServiceRecord, ...]) -> RunRecord:
         own = table().status(self.pid)
         means = {
-            "cgroup": any(owned.group.cgroup for owned in list(self.groups)),
-            "supervisor": any(owned.group.supervised for owned in list(self.groups)),
+            "cgroup": any(owned.group.cgroup for owned in groups),
+            "supervisor": any(owned.group.supervised for owned in groups),
             "group": True, "tree": True, "environment": True, "descriptor": has_markers(),
         }  # fmt: skip
         return RunRecord(
             id=self.id, pid=self.pid, born=own.identity.born if own else 0, system=record.system(),
             command=shlex.join([sys.executable, *sys.orig_argv[1:]]), cwd=_cwd(), since=self.since,
             means=tuple(name for name, used in means.items() if used), reaper=self.reaper.pid,
-            paths=(*self.directories, *(log.path for owned in list(self.groups) for log in owned.logs)), services=services,
+            paths=(*self.directories, *(log.path for owned in groups for log in owned.logs)), services=services,
         )  # fmt: skip
 
     # -- directories ---------------------------------------------------------------------------------------------------
