@@ -6,6 +6,7 @@ One can be made by root in most virtual machines, and by a user whose cgroup was
 
 from __future__ import annotations
 
+import _thread
 import functools
 import os
 import re
@@ -19,6 +20,8 @@ __all__ = ["SWITCH", "Cgroup", "Stay", "await_arrivals", "own_directory", "paren
 
 SWITCH = "CASEEXEC_CGROUP"
 """The environment variable that turns cgroups off when it is ``0``."""
+
+_PATIENCE = 1.0
 
 
 class Cgroup:
@@ -87,12 +90,13 @@ class Stay:
 
     def __init__(self, cgroup: Cgroup, pid: int, descendants: Callable[[int], Iterable[int]]) -> None:
         self._cgroup = cgroup
-        self._arrived = self._over = False
-        self._thread = threading.Thread(target=self._enter, args=(pid, descendants), name="caseexec-cgroup")
+        self._over = False
+        self._arrived = threading.Event()
         _notice_forks()
-        _under_way.add(self._thread)
+        _under_way.add(self._arrived)
         try:
-            self._thread.start()
+            # Not threading's, whose start() waits until the new thread pauses for the first time.
+            _thread.start_new_thread(self._enter, (pid, descendants))
         except RuntimeError:  # No more threads.
             self._enter(pid, descendants)
 
@@ -105,27 +109,26 @@ class Stay:
                     self._cgroup.add(member)
                 entered |= new
         finally:
-            self._arrived = True
+            self._arrived.set()
             if self._over:
                 self._cgroup.remove()
-            _under_way.discard(self._thread)
+            _under_way.discard(self._arrived)
 
     def end(self) -> None:
         """Remove the cgroup, now that all have ended; if the process is still under way, when it arrives."""
         self._over = True
-        if self._arrived:
+        if self._arrived.is_set():
             self._cgroup.remove()
 
 
 # A fork meanwhile would be that of a process with several threads, of which Python warns.
-_under_way: set[threading.Thread] = set()
+_under_way: set[threading.Event] = set()
 
 
 def await_arrivals() -> None:
     """Wait until no process is under way to its cgroup."""
-    for thread in list(_under_way):
-        with suppress(RuntimeError):  # Not started yet, or the thread that forks.
-            thread.join()
+    for arrived in list(_under_way):
+        arrived.wait(_PATIENCE)
 
 
 @functools.cache

@@ -17,7 +17,7 @@ import tempfile
 import warnings
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from caseexec import processes
@@ -107,9 +107,17 @@ class Refused(OSError):
 def directory() -> str:
     """Where the records are: ``$XDG_RUNTIME_DIR/caseexec``, or ``caseexec-<uid>`` in the temporary directory."""
     runtime = os.environ.get("XDG_RUNTIME_DIR", "")
-    if os.path.isabs(runtime) and os.path.isdir(runtime) and os.stat(runtime).st_uid == os.getuid():
+    if os.path.isabs(runtime) and _is_ours(runtime):
         return os.path.join(runtime, "caseexec")
     return os.path.join(tempfile.gettempdir(), f"caseexec-{os.getuid()}")
+
+
+def _is_ours(path: str) -> bool:
+    # After "su" or "sudo" it may still name the other user's, and in a container one that is not there.
+    try:
+        return os.stat(path).st_uid == os.getuid() and os.access(path, os.W_OK | os.X_OK)
+    except OSError:
+        return False
 
 
 def _checked(path: str) -> str:
@@ -134,7 +142,7 @@ def write(record: RunRecord, where: str) -> None:
 
     :raises OSError: it cannot be written, or its directory cannot be trusted.
     """
-    text = json.dumps({"format": _FORMAT, **asdict(record)})
+    text = json.dumps({"format": _FORMAT, **vars(record), "services": [vars(service) for service in record.services]})
     for tries_left in reversed(range(_TRIES)):
         with suppress(FileExistsError):
             os.mkdir(where, 0o700)

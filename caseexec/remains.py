@@ -180,9 +180,8 @@ def end_of_run(run_id: str, about: str, entries: Mapping[bytes, bytes]) -> None:
     moment = processes.Moment(*json.loads(about)["moment"])
     survivors = Remains(run_id, groups, moment).end()
     remove_paths(path for entry in known.values() for path in entry.get("paths", ()))
-    where = known.get("record", {}).get("record")
-    if where and not survivors:  # Else somebody may want to know, and try again.
-        record.remove(run_id, where)
+    for where in {entry["record"] for entry in known.values() if "record" in entry and not survivors}:
+        record.remove(run_id, where)  # With survivors somebody may want to know, and try again.
 
 
 def of_record(run: record.RunRecord) -> Remains:

@@ -8,6 +8,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
+from caseexec import record
 from caseexec.deadline import Deadline
 from caseexec.group import Ending, ProcessGroup
 from caseexec.output import OutputLog
@@ -127,6 +128,7 @@ class OwnedGroup:
             "supervised": self.group.supervised,
             "cgroup": self.group.cgroup.path if self.group.cgroup else "",
             "paths": [log.path for log in self.logs],
+            "record": record.directory(),
         }
         if plan.command and self.about:
             environment = self.run.changes(plan.environment)

@@ -72,9 +72,8 @@ class Reaper:
     def close(self) -> None:
         """Let it go. If it was told of nothing that it has not forgotten, it is gone when this returns."""
         with self._lock:
-            complaint = self._complaint(f"; from then on {_CONSEQUENCE}")
-            if complaint and self._listens(_PATIENCE):
-                complaint = ""
+            dead = self._process is not None and not self._listens(_PATIENCE)
+            complaint = self._complaint(f"; from then on {_CONSEQUENCE}") if dead else ""
             process = self._drop()
         if process is not None and not self._entries:
             try:

@@ -131,15 +131,12 @@ class Run:
             where = record.directory()
             if self._recorded and (where != self._recorded or not services):
                 record.remove(self.id, self._recorded)
-                self.reaper.forget("record")
                 self._recorded = ""
             if services:
                 self._write_record(self._record(groups, services), where)
 
     def _write_record(self, content: RunRecord, where: str) -> None:
         try:
-            if self._recorded != where:
-                self._tell("record", {"record": where})
             self._recorded = where
             record.write(content, where)
         except OSError as error:
@@ -197,6 +194,7 @@ class Run:
                 break
             except BaseException:  # Most likely an impatient user: no more politeness, but none is left out.
                 deadline = Deadline(0)
+        cgroup.await_arrivals()
         self.reaper.close()
 
     def _sweep(self, deadline: Deadline) -> None:
