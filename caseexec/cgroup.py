@@ -90,10 +90,10 @@ class Stay:
 
     def __init__(self, cgroup: Cgroup, pid: int, descendants: Callable[[int], Iterable[int]]) -> None:
         self._cgroup = cgroup
-        self._over = False
-        self._arrived = threading.Event()
+        self._arrived = self._over = False
+        self._done = threading.Event()
         _notice_forks()
-        _under_way.add(self._arrived)
+        _under_way.add(self._done)
         try:
             # Not threading's, whose start() waits until the new thread pauses for the first time.
             _thread.start_new_thread(self._enter, (pid, descendants))
@@ -109,15 +109,16 @@ class Stay:
                     self._cgroup.add(member)
                 entered |= new
         finally:
-            self._arrived.set()
+            self._arrived = True
             if self._over:
                 self._cgroup.remove()
-            _under_way.discard(self._arrived)
+            self._done.set()
+            _under_way.discard(self._done)
 
     def end(self) -> None:
         """Remove the cgroup, now that all have ended; if the process is still under way, when it arrives."""
         self._over = True
-        if self._arrived.is_set():
+        if self._arrived:
             self._cgroup.remove()
 
 
@@ -127,8 +128,8 @@ _under_way: set[threading.Event] = set()
 
 def await_arrivals() -> None:
     """Wait until no process is under way to its cgroup."""
-    for arrived in list(_under_way):
-        arrived.wait(_PATIENCE)
+    for done in list(_under_way):
+        done.wait(_PATIENCE)
 
 
 @functools.cache
