@@ -220,8 +220,7 @@ class ProcessGroup:
         except BaseException:
             self.kill(kill_signal)
             raise
-        # Who is forked while we look can be missed once, but not twice.
-        if gone and not self._living() and self.poll() is not None:
+        if gone and not self._members.remaining() and self.poll() is not None:
             return Ending(self._reap())
         late = self.living()
         ending = self.kill(kill_signal)
@@ -265,14 +264,14 @@ class ProcessGroup:
                 self.signal(signal_number)
             told: set[processes.Identity] = set()
             for elapsed in Deadline(_KILL_PATIENCE).turns(self.pause):
-                # Who is forked while we look can be missed once, but not twice.
-                living = self._living() or self._living()
+                living = self._members.remaining()
                 if not living and (self.process is None or self.poll() is not None):
                     return Ending(self._reap())
                 # Once each: to some programs a signal means another thing the second time.
-                new = [status for status in living if status.identity not in told]
+                first = living
                 if signal_number == signal.SIGKILL and elapsed < _ADOPTION_PATIENCE:
-                    new = self._supervisor_last(new)
+                    first = self._supervisor_last(living)
+                new = [status for status in first if status.identity not in told]
                 self._send(new, signal_number)
                 told.update(status.identity for status in new)
         return Ending(self._reap(), survivors=tuple(status.identity.pid for status in living))

@@ -5,14 +5,20 @@ from __future__ import annotations
 import os
 import sys
 from collections.abc import Callable, Collection
+from contextlib import suppress
 
 from caseexec import processes
 from caseexec.cgroup import Cgroup
+from caseexec.deadline import Deadline
 
 __all__ = ["Members"]
 
 # Its frames are left out of the traceback of a failed class, by unittest and by pytest.
 __unittest = __tracebackhide__ = True
+
+# How long to look for somebody who was missed (seconds); it matters only while others fork all the time.
+_PATIENCE = 0.02
+_PATIENCE_WITH_STRAYS = 0.4
 
 
 class Members:
@@ -37,6 +43,7 @@ class Members:
         self._moment = moment
         self._table = processes.table()
         self._others: set[processes.Identity] = set()
+        self._strays = False
 
     def living(self) -> list[processes.Status]:
         """Every one that has not ended, and is not this very process."""
@@ -57,6 +64,26 @@ class Members:
                 self._add(found, child, groups, descends=True)
         return list(found.values())
 
+    def remaining(self) -> list[processes.Status]:
+        """The living; when there are none, it has been made as sure as possible that none was missed.
+
+        Who is forked while we look, by one whom we had not looked at yet and who is gone when we do, is not seen. So it
+        is looked again until all who were forked meanwhile have been looked at, too; with those that leave no trace but
+        their mark, for longer.
+        """
+        for _ in Deadline(_PATIENCE_WITH_STRAYS if self._strays else _PATIENCE).turns():
+            with suppress(OSError):  # No descriptor is left to look with.
+                before = self._table.moment()
+                living = self.living()
+                if living or self._have_seen_all_since(before):
+                    return living
+        return self.living()
+
+    def _have_seen_all_since(self, moment: processes.Moment) -> bool:
+        statuses = map(self._table.status, self._table.since(moment))
+        seen = all(status is not None and status.identity in self._others for status in statuses)
+        return seen and not self._table.vanished_since(moment)
+
     def new(self) -> set[int]:
         """The pids of all that may have appeared since the moment, ours or not."""
         try:
@@ -71,6 +98,7 @@ class Members:
         if status is None or status.zombie:
             return
         if descends or status.group in groups or self._is_marked(status.identity):
+            self._strays |= status.group not in groups
             self.known.add(status.identity)
             found[pid] = status
 

@@ -1,8 +1,8 @@
 """What a run leaves behind when it is killed: found, asked to end, killed, removed.
 
 The leaders are not our children here, and nobody keeps their process ids from being reused. So a group counts as the
-run's only while its leader is there, the very process that the run has started; and signals go to single processes,
-never to a group.
+run's only while its leader is there, the very process that the run has started; and signals go to processes that are
+held by a descriptor, never to a number.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -90,18 +90,21 @@ class Remains:
 
     def living(self) -> list[tuple[processes.Status, Left]]:
         """Every process of the run, and the group that it belongs to as far as that can be told."""
-        return [(status, self._find_left(status)) for status in self._members.living()]
+        return [(status, self._find_left(status)) for status in self._members.remaining()]
 
     def _find_left(self, status: processes.Status) -> Left:
         found = self._left_of.get(status.identity)
         if found is None:
-            mark = processes.mark_of(self._table, status.identity.pid)
-            of_group = (left for left in self._groups if left.leader and left.leader.pid == status.group)
-            of_mark = (left for left in self._groups if left.mark == mark)
-            of_cgroup = (left for left in self._groups if left.cgroup and status.identity.pid in left.cgroup.pids())
-            found = next((left for some in (of_mark, of_group, of_cgroup) for left in some), Left())
+            found = next(self._candidates(status), Left())
             self._left_of[status.identity] = found
         return found
+
+    def _candidates(self, status: processes.Status) -> Iterator[Left]:
+        pid = status.identity.pid
+        yield from (left for left in self._groups if left.leader and left.leader.pid == status.group)
+        mark = processes.mark_of(self._table, pid)
+        yield from (left for left in self._groups if left.mark == mark)
+        yield from (left for left in self._groups if left.cgroup and pid in left.cgroup.pids())
 
     def end(self, grace: float = _GRACE) -> list[int]:
         """Run the stop commands, ask everybody to end, and kill who has not after *grace* seconds.
@@ -111,8 +114,7 @@ class Remains:
         hooks = self._start_stop_commands()
         living: list[tuple[processes.Status, Left]] = []
         for elapsed in Deadline(_PATIENCE).turns():
-            # Who is forked while we look can be missed once, but not twice.
-            living = self.living() or self.living()
+            living = self.living()
             busy = {mark for mark, thread in hooks.items() if thread.is_alive()}
             if not living and not busy:
                 break
@@ -135,8 +137,15 @@ class Remains:
                 # Who has left the group is asked when its parents are gone, as many servers end their children.
                 self._tell(status, left.plan.stop_signal)
         for left in self._groups:
-            if left.mark in over and left.cgroup:
-                left.cgroup.kill()
+            if left.mark in over:
+                self._kill_at_once(left)
+
+    def _kill_at_once(self, left: Left) -> None:
+        """In one step, which no fork escapes, where there is one: it may be forking faster than we look."""
+        if left.cgroup:
+            left.cgroup.kill()
+        elif left.leader and not left.supervised and self._is_there(left, left.leader):
+            self._table.send_group(left.leader, signal.SIGKILL)
 
     def _tell(self, status: processes.Status, number: int) -> None:
         # Once each: to some programs a signal means another thing the second time.

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-from contextlib import suppress
 
 from caseexec import ports, registry
-from caseexec.errors import AlreadyRunning, ExecutorError
+from caseexec.errors import AlreadyRunning
 from caseexec.executors import Executor
 from caseexec.service import Service
 
@@ -78,8 +77,11 @@ class Launch:
         :returns: the processes that were alive.
         """
         living = self.executor.living() if self.executor is not None else []
-        with suppress(ExecutorError):
-            self.stop()
+        try:
+            if self.executor is not None:
+                self.executor.discard()
+        finally:
+            self._give_back()
         return living
 
     def _give_back(self) -> None:

@@ -50,15 +50,14 @@ def main() -> None:
     if os.environ.get("LC_CTYPE") == "C.UTF-8" and b"\0LC_CTYPE=" not in b"\0" + _first_environment():
         del os.environ["LC_CTYPE"]
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    # First deaf, so that none is passed on before there is somebody; a handler is undone by exec, "ignored" is not.
+    # First deaf: no signal is passed on before there is somebody, and none is lost on a child that is not the command yet.
     everything = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
-    _pass_signals_on()
     child = os.fork()
     if child == 0:
-        for number in (signal.SIGPIPE, signal.SIGXFSZ):  # Python ignores them, and exec would hand that down.
-            signal.signal(number, signal.SIG_DFL)
+        _take_back_what_python_does()
         signal.pthread_sigmask(signal.SIG_SETMASK, everything)
         _execute(sys.argv[1], sys.argv[2:])
+    _pass_signals_on()
     _let_go_of_files()
     signal.pthread_sigmask(signal.SIG_SETMASK, everything)
     _end_as(_wait_for_all(child))
@@ -67,6 +66,13 @@ def main() -> None:
 def _first_environment() -> bytes:
     with open("/proc/self/environ", "rb") as file:
         return file.read()
+
+
+def _take_back_what_python_does() -> None:
+    for number in (signal.SIGPIPE, signal.SIGXFSZ):  # It ignores them, and exec would hand that down.
+        signal.signal(number, signal.SIG_DFL)
+    if signal.getsignal(signal.SIGINT) != signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _pass_signals_on() -> None:

@@ -320,6 +320,13 @@ class SimpleExecutor(CommandSettings):
         self._forget()
         return self
 
+    def discard(self) -> None:
+        """Stop the command however it ends, without a word, and keep nothing of it; does nothing when not started."""
+        if self._is_ours() and self._owned is not None:
+            self._finished(self._owned.stop())
+            self._keep_logs = False
+            self._forget()
+
     def _finished(self, ending: Ending) -> None:
         self._returncode = ending.returncode
 

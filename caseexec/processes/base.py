@@ -77,6 +77,9 @@ class ProcessTable(Protocol):
     def since(self, moment: Moment) -> Iterable[int]:
         """The pids that may have appeared since *moment*; every one that did is among them."""
 
+    def vanished_since(self, moment: Moment) -> bool:
+        """Whether somebody may have appeared since *moment* who has ended already."""
+
     def everybody(self) -> Iterable[int]:
         """Every pid."""
 
@@ -85,6 +88,12 @@ class ProcessTable(Protocol):
 
     def send(self, identity: Identity, number: int) -> bool:
         """Send a signal to this very process, never to a later one with its pid; ``False``: it is gone, or not ours."""
+
+    def send_group(self, leader: Identity, number: int) -> bool:
+        """Send a signal to the group that this very process leads; ``False``: that can't be done without a risk.
+
+        A process that has ended, but was not waited for, still leads its group.
+        """
 
 
 def marker(mark: str) -> int | None:

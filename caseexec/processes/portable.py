@@ -52,6 +52,9 @@ class Portable:
         found = psutil.process_iter(["create_time"])
         return [process.pid for process in found if (process.info["create_time"] or 0) >= moment.born]
 
+    def vanished_since(self, moment: Moment) -> bool:
+        return True
+
     def everybody(self) -> Iterable[int]:
         import psutil
 
@@ -62,6 +65,9 @@ class Portable:
 
     def inherited_mark(self, pid: int) -> str | None:
         return None
+
+    def send_group(self, leader: Identity, number: int) -> bool:
+        return False
 
     def send(self, identity: Identity, number: int) -> bool:
         return send_by_pid(self, identity, number)

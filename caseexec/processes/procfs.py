@@ -15,6 +15,8 @@ __all__ = ["Procfs"]
 
 # Numbers tried one by one, where that is cheaper than to list every process of the machine.
 _FEW = 400
+# pidfd_send_signal(2), since Linux 6.9: to the whole group that the process leads.
+_PIDFD_SIGNAL_PROCESS_GROUP = 1 << 2
 
 
 class Procfs:
@@ -87,6 +89,10 @@ class Procfs:
             return [pid for pid in self.everybody() if moment.last_pid < pid <= last]
         return [pid for pid in range(moment.last_pid + 1, last + 1) if self._is_process(pid)]
 
+    def vanished_since(self, moment: Moment) -> bool:
+        forks = self._forks() - moment.forks
+        return forks > 0 and forks > len(list(self.since(moment)))
+
     def _is_process(self, pid: int) -> bool:
         # Threads have numbers too, and /proc/<tid> can be opened although it is not listed.
         try:
@@ -117,20 +123,28 @@ class Procfs:
         return not int(flags, 8) & os.O_CLOEXEC
 
     def send(self, identity: Identity, number: int) -> bool:
+        sent = self._send(identity, number)
+        return send_by_pid(self, identity, number) if sent is None else sent
+
+    def send_group(self, leader: Identity, number: int) -> bool:
+        return bool(self._send(leader, number, _PIDFD_SIGNAL_PROCESS_GROUP))
+
+    def _send(self, identity: Identity, number: int, flags: int = 0) -> bool | None:
+        """Whether the signal was sent; ``None`` where the kernel does not know how."""
         if not hasattr(os, "pidfd_open") or not hasattr(signal, "pidfd_send_signal"):
-            return send_by_pid(self, identity, number)
+            return None
         try:
             fd = os.pidfd_open(identity.pid)
         except OSError:  # Gone, or a kernel before 5.3.
-            return False if self.status(identity.pid) is None else send_by_pid(self, identity, number)
+            return False if self.status(identity.pid) is None else None
         try:
             # The descriptor is of one process for good: looked at after it was opened, it is the one we mean.
             status = self.status(identity.pid)
             if status is None or status.identity != identity:
                 return False
-            signal.pidfd_send_signal(fd, number)
+            signal.pidfd_send_signal(fd, number, None, flags)
             return True
-        except (ProcessLookupError, PermissionError):
+        except OSError:  # Gone, not permitted, or a flag that the kernel does not know.
             return False
         finally:
             os.close(fd)
