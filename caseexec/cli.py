@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shlex
 import sys
 import time
 import warnings
@@ -12,11 +13,12 @@ from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
 
 from caseexec import processes, record, remains
+from caseexec.errors import shorten
 from caseexec.record import RunRecord, ServiceRecord
 
 __all__ = ["main"]
 
-_COLUMNS = ("RUN", "TEST CLASS", "SERVICE", "PID", "ADDRESS", "AGE", "MEMORY", "LOG")
+_COLUMNS = ("RUN", "STATE", "TEST CLASS", "SERVICE", "PID", "ADDRESS", "AGE", "MEMORY", "LOG")
 
 
 @dataclass(frozen=True)
@@ -51,7 +53,9 @@ def _show_warning(message: Warning | str, *_: object, **__: object) -> None:
 
 
 def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(prog="python -m caseexec", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m caseexec", description="List and end the services that test runs of caseexec have started."
+    )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     ps = commands.add_parser(
         "ps", help="list the live services", description="List the live services of all runs of this user."
@@ -63,7 +67,8 @@ def _parser() -> argparse.ArgumentParser:
         help="end what dead runs have left",
         description="End the services of dead runs, and remove their temporary directories. A process is ended only if "
         "its process id, its start time and its mark are those of the record, or if it descends from such a one. "
-        "The exit status is 0 when nothing is left.",
+        "The exit status is 0 when nothing is left, 1 when something is, 2 when a record or a named run is not there "
+        "or cannot be read.",
     )
     reap.add_argument("run", nargs="*", metavar="RUN", help="these runs only, dead or alive, by the id that ps shows")
     reap.add_argument("--all", action="store_true", help="the services of live runs, too")
@@ -76,22 +81,41 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _ps(options: argparse.Namespace) -> int:
-    runs = [(run, list(_living(run))) for run in record.read_all()]
+    recorded = record.read_all()
+    runs = [(run, list(_living(run))) for run in recorded]
     if options.json:
         print(json.dumps([_as_data(run, found) for run, found in runs], indent=2))
         return 0
     rows = [row for run, found in runs for row in _rows(run, found)]
     if rows:
         _print_table([_COLUMNS, *rows])
+        print()
     else:
         print(f"no services live (the records are in {record.directory()})")
     for run, found in runs:
-        print(f"\nrun {run.id}: {_state(run)}, pid {run.pid}: {run.command}")
-        print(f"  in {run.cwd}; reaper: {_reaper_state(run)}; descendants are found by: {', '.join(run.means)}")
-        if not run.alive:
-            what = "what is left of it" if found else "its temporary directories"
-            print(f"  end {what} with: python -m caseexec reap {run.id}")
+        if found:
+            print(f"run {run.id}: {_state(run)}, pid {run.pid}: {shorten(run.command, 100)}, in {run.cwd}")
+            print(f"  reaper: {_reaper_state(run)}; descendants are found by: {', '.join(run.means)}")
+            if not run.alive:
+                print(f"  end what it left: {_reap_command(run)}")
+        elif not run.alive:
+            print(f"run {run.id}: DEAD, has left temporary files; remove them: {_reap_command(run)}")
+    _tell_of_the_unrecorded(recorded)
     return 0
+
+
+def _reap_command(run: RunRecord) -> str:
+    return f"{shlex.quote(sys.executable or 'python')} -m caseexec reap {run.id}"
+
+
+def _tell_of_the_unrecorded(recorded: Sequence[RunRecord]) -> None:
+    """Of processes that carry the mark of a run which has no record here."""
+    known, table = {run.id for run in recorded}, processes.table()
+    marks = ((pid, (processes.mark_of(table, pid) or "").rpartition(".")[0]) for pid in table.everybody())
+    pids = [pid for pid, run_id in marks if run_id and run_id not in known]
+    if pids:
+        shown = ", ".join(map(str, pids[:10])) + (", ..." if len(pids) > 10 else "")
+        print(f"left alone: pid {shown} of runs without a record here (another TMPDIR, XDG_RUNTIME_DIR or user)")
 
 
 def _living(run: RunRecord) -> Iterator[Found]:
@@ -106,14 +130,13 @@ def _living(run: RunRecord) -> Iterator[Found]:
 
 def _rows(run: RunRecord, found: Sequence[Found]) -> Iterator[Sequence[str]]:
     for one in found:
-        service = one.service
-        identity = run.id if run.alive else f"{run.id} (dead)"
+        memory, service = f"{_memory(one.pids) / 2**20:.1f} MiB", one.service
+        others = f" +{len(one.pids) - 1}" if len(one.pids) > 1 else ""
         if service is None:
-            yield identity, "", "?", str(one.pids[0]), "", "", _size(_memory(one.pids)), ""
+            yield run.id, _state(run), "", "?", f"{one.pids[0]}{others}", "", "", memory, ""
         else:
-            age = _age(time.time() - service.since)
-            yield (identity, service.test_class, service.service, str(service.pid), service.address, age,
-                   _size(_memory(one.pids)), service.log)  # fmt: skip
+            yield (run.id, _state(run), service.test_class, service.service, f"{service.pid}{others}", service.address,
+                   _age(time.time() - service.since), memory, service.log)  # fmt: skip
 
 
 def _as_data(run: RunRecord, found: Sequence[Found]) -> dict[str, Any]:
@@ -153,10 +176,6 @@ def _memory(pids: Sequence[int]) -> int:
     return total
 
 
-def _size(amount: int) -> str:
-    return f"{amount / 2**20:.1f} MiB"
-
-
 def _age(seconds: float) -> str:
     for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
         if seconds >= length:
@@ -168,15 +187,20 @@ def _age(seconds: float) -> str:
 
 
 def _reap(options: argparse.Namespace) -> int:
-    runs = record.read_all()
-    unknown = set(options.run) - {run.id for run in runs}
-    for name in sorted(unknown):
-        print(f"run {name}: there is no record of it in {record.directory()}; nothing to do")
+    with warnings.catch_warnings(record=True) as unreadable:
+        warnings.simplefilter("always")
+        runs = record.read_all()
+    for warning in unreadable:
+        _show_warning(warning.message)
+    unknown = sorted(set(options.run) - {run.id for run in runs})
+    for name in unknown:
+        print(f"run {name}: there is no record of it in {record.directory()}")
     chosen = [run for run in runs if (run.id in options.run if options.run else options.all or not run.alive)]
     left = [run.id for run in chosen if not _reap_run(run, options.dry_run)]
-    if not chosen and not unknown:
+    if not (chosen or unknown or unreadable):
         print(f"nothing is left by dead runs (the records are in {record.directory()})")
-    return 1 if left else 0
+    _tell_of_the_unrecorded(runs)
+    return 1 if left else 2 if unknown or unreadable else 0
 
 
 def _reap_run(run: RunRecord, dry: bool) -> bool:

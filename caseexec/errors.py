@@ -7,7 +7,9 @@ ended, and the last lines that it wrote. The facts are in :attr:`ExecutorError.f
 from __future__ import annotations
 
 import re
+import shlex
 import signal
+import sys
 import textwrap
 import time
 from collections.abc import Iterable
@@ -82,6 +84,7 @@ class Origin:
     """The run that has started a process which carries caseexec's mark.
 
     :ivar run: its id; the record tells the rest, and all else is empty when there is none.
+    :ivar records: the directory in which the record was looked for.
     :ivar pid: its process.
     :ivar alive: whether it runs.
     :ivar own: whether it is this very process.
@@ -92,6 +95,7 @@ class Origin:
     """
 
     run: str
+    records: str = ""
     pid: int | None = None
     alive: bool = False
     own: bool = False
@@ -102,10 +106,13 @@ class Origin:
 
     def __str__(self) -> str:
         if self.pid is None:
-            return f"It is a service of caseexec run {self.run}, of which there is no record here"
+            return (
+                f"It is a service of caseexec run {self.run}, of which there is no record in {self.records}: "
+                "that run had another user, TMPDIR or XDG_RUNTIME_DIR."
+            )
         of_class = f" of {self.test_class}" if self.test_class else ""
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
-        return f"It is {self.service}{of_class}, started {when} by caseexec run {self.run} {self._who()}"
+        return f"It is {self.service}{of_class}, started {when} by caseexec run {self.run} {self._who()}."
 
     def _who(self) -> str:
         if self.own:
@@ -119,7 +126,8 @@ class Origin:
             return "Stop it first"
         if self.pid is None:
             return "End that process"
-        return f"End it with: python -m caseexec reap {self.run}"
+        command = f"{shlex.quote(sys.executable or 'python')} -m caseexec reap {self.run}"
+        return f"Wait for that run, or end its services: {command}" if self.alive else f"End it: {command}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -286,17 +294,21 @@ class AlreadyRunning(ExecutorError):
         return f"{self.facts.who} seems to be already running: {what} is {holder}"
 
     def way_out(self) -> str:
+        origin = self.owner.origin if self.owner else None
+        if origin:
+            return f"{origin}\n  {origin.way_out()}\n  {self._other_way()}"
         end = "End that process" if self.owner and self.owner.pid else "Find and end that process"
-        if self.owner and self.owner.origin:
-            end = f"{self.owner.origin}. {self.owner.origin.way_out()}"
         if self.place.startswith("pid file"):
             return f"{end}, or remove the file if it is left from an earlier run."
-        if not self.place.startswith("port"):
-            return f"{end}, or use another one."
         listener = f"{self.facts.setting('listener')} = 'any'" if self.facts.declared else "listener='any'"
-        meant = f" Is it meant to answer? Set {listener}."
+        meant = f" Is it meant to answer? Set {listener}." if self.place.startswith("port") else ""
+        return f"{end}, {self._other_way()[0].lower()}{self._other_way()[1:]}{meant}"
+
+    def _other_way(self) -> str:
+        if not self.place.startswith("port"):
+            return "Or use another one."
         lease = "; 0 leases a free one" if self.facts.declared else ""
-        return f"{end}, or use another port ({self.facts.setting('port')}{lease}).{meant}"
+        return f"Or use another port ({self.facts.setting('port')}{lease})."
 
 
 class ProcessExitedWithError(ExecutorError):
@@ -442,8 +454,8 @@ class LeakedProcessWarning(ResourceWarning):
     def __str__(self) -> str:
         pids = ", ".join(map(str, self.pids))
         return (
-            f"{self.who} left processes behind (pid {pids}; command: {self.command}): {self.why}. "
-            "For a service that goes to the background by itself there is service_daemonizes = True."
+            f"{self.who} left processes behind (pid {pids}; command: {self.command}): {self.why}. For a service that "
+            "goes to the background by itself there is service_daemonizes = True (of an executor: daemonizes=True)."
         )
 
 

@@ -1,8 +1,8 @@
 """The reaper: a small process, one a run, that ends what a run leaves behind when it is killed.
 
 It waits at the end of a pipe whose other end only the run holds. What the run tells it, a line each, it keeps unread;
-when the pipe ends, or the run does (a forked child may still hold the pipe), it loads :mod:`caseexec.remains` and
-ends what it still knows of.
+when the pipe ends, or the run does (a forked child may still hold the pipe), or the process whose worker the run is, it
+loads :mod:`caseexec.remains` and ends what it still knows of.
 
 It is run by its path, and until then imports next to nothing, so that it starts fast and stays small.
 """
@@ -21,14 +21,15 @@ _LOOK = 0.5
 def main() -> None:
     """Wait for the end of the run that the arguments name, then end what it has left.
 
-    The arguments are its id, its process id, the directory of its cgroups, and what else it says of itself, in JSON.
+    The arguments are its id, its process id, that of the process without which it has no purpose (0: none), the
+    directory of its cgroups, and what else it says of itself, in JSON.
     """
     # A handler, as "ignored" would be inherited by the stop commands. We end when the run does.
     for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"):
         signal.signal(getattr(signal, name), lambda number, frame: None)
     os.chdir("/")
-    run_id, pid, cgroups, about = sys.argv[1:]
-    entries = _follow(int(pid))
+    run_id, pid, keeper, cgroups, about = sys.argv[1:]
+    entries = _follow(int(pid), int(keeper))
     if entries:
         sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
         from caseexec import remains
@@ -43,17 +44,17 @@ def main() -> None:
                 continue
 
 
-def _follow(run: int) -> dict[bytes, bytes]:
-    """What the run has told, and not taken back, when it ends."""
+def _follow(run: int, keeper: int) -> dict[bytes, bytes]:
+    """What the run has told, and not taken back, when it ends or has lost its purpose."""
     entries: dict[bytes, bytes] = {}
-    waiting, ended = select.poll(), _watch(run)
-    waiting.register(0, select.POLLIN)
-    if ended is not None:
-        waiting.register(ended, select.POLLIN)
+    waiting, watched = select.poll(), [_watch(pid) for pid in (run, keeper) if pid]
+    for descriptor in (0, *watched):
+        if descriptor is not None:
+            waiting.register(descriptor, select.POLLIN)
     rest = b""
     while True:
-        ready = waiting.poll(None if ended is not None else _LOOK * 1000)
-        over = (ended is not None and any(fd == ended for fd, _ in ready)) or os.getppid() != run
+        ready = {descriptor for descriptor, _ in waiting.poll(None if all(watched) else _LOOK * 1000)}
+        over = bool(ready - {0}) or os.getppid() != run or not _is_there(keeper)
         data = _read(over)
         *lines, rest = (rest + data).split(b"\n")
         for line in lines:
@@ -66,12 +67,22 @@ def _follow(run: int) -> dict[bytes, bytes]:
             return entries
 
 
-def _watch(run: int) -> int | None:
-    """A descriptor that becomes readable when the run ends, where there is such a thing."""
+def _watch(pid: int) -> int | None:
+    """A descriptor that becomes readable when a process ends, where there is such a thing."""
     try:
-        return os.pidfd_open(run)
+        return os.pidfd_open(pid)
     except (AttributeError, OSError):
         return None
+
+
+def _is_there(keeper: int) -> bool:
+    try:
+        os.kill(keeper, 0)  # To 0, for "none", that is our own group.
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        pass
+    return True
 
 
 def _read(everything: bool) -> bytes:

@@ -215,7 +215,10 @@ def _read(path: str) -> RunRecord:
         if found.st_size > _LARGEST:
             raise ValueError(f"it is larger than {_LARGEST} bytes")
         with open(descriptor, encoding="utf-8", closefd=False) as file:
-            data = json.load(file)
+            try:
+                data = json.load(file)
+            except ValueError as error:
+                raise ValueError(f"it is torn, or no record at all ({error})") from None
     finally:
         os.close(descriptor)
     if not isinstance(data, dict) or data.get("format") != _FORMAT:
@@ -272,7 +275,7 @@ def _origin(pid: int) -> Origin | None:
             if service.mark == mark or (status is not None and service.leader == status.identity):
                 return Origin(run=run.id, pid=run.pid, alive=run.alive, command=run.command, own=run.pid == os.getpid(),
                               service=service.service, test_class=service.test_class, since=service.since)  # fmt: skip
-    return Origin(run=mark.rpartition(".")[0]) if mark else None
+    return Origin(run=mark.rpartition(".")[0], records=directory()) if mark else None
 
 
 @functools.cache

@@ -133,8 +133,9 @@ class Remains:
                 if not (left.supervised and in_group and outside):
                     self._tell(status, left.plan.kill_signal)
                     self._tell(status, signal.SIGKILL)
-            elif in_group or status.parent not in pids:
-                # Who has left the group is asked when its parents are gone, as many servers end their children.
+            elif (in_group and elapsed == self._asked[left.mark]) or status.parent not in pids:
+                # Who has left the group is asked when its parents are gone, as many servers end their children. Who is
+                # started after the others were asked may be there to clean up.
                 self._tell(status, left.plan.stop_signal)
         for left in self._groups:
             if left.mark in over:

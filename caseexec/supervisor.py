@@ -50,7 +50,7 @@ def main() -> None:
     if os.environ.get("LC_CTYPE") == "C.UTF-8" and b"\0LC_CTYPE=" not in b"\0" + _first_environment():
         del os.environ["LC_CTYPE"]
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
-    # First deaf: no signal is passed on before there is somebody, and none is lost on a child that is not the command yet.
+    # First deaf: so none is passed on before there is somebody, or lost on a child that is not the command yet.
     everything = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
     child = os.fork()
     if child == 0:

@@ -4,10 +4,11 @@ import pickle
 import signal
 import socket
 import subprocess
+import unittest
 import warnings
 from unittest import mock
 
-from caseexec import errors, executors, ports
+from caseexec import errors, executors, ports, processes, supervisor
 from caseexec.executors import (
     CommandExecutor,
     Executor,
@@ -31,6 +32,7 @@ from tests.helpers.programs import (
     TCP_DAEMON,
     TCP_SERVER,
     UNIX_SERVER,
+    VANISHES,
     python,
 )
 
@@ -730,3 +732,130 @@ class DaemonTests(ExecutorCase):
                 daemon = int(file.read())
             self.assertTrue(alive(daemon) and executor.running())
         self.assertFalse(alive(daemon))
+
+
+@unittest.skipUnless(supervisor.available(), "there are no supervisors here")
+class DaemonizesTests(ExecutorCase):
+    def executor(self, command, **options) -> SimpleExecutor:
+        made = SimpleExecutor(command, **{"daemonizes": True, **options})
+        self.addCleanup(made.kill)
+        return made
+
+    def daemon(self, executor: SimpleExecutor) -> int:
+        """The daemon's pid, when it is started and its parents are gone."""
+        executor.start()
+        self.assertTrue(soon(lambda: os.path.exists(self.path("pid"))))
+        with open(self.path("pid")) as file:
+            daemon = int(file.read())
+        self.assertTrue(soon(lambda: processes.table().children(executor.pid) == [daemon]))
+        return daemon
+
+    def test_a_daemon_that_leaves_no_trace_is_ended(self) -> None:
+        with mock.patch.object(current_run(), "_cgroups", None):
+            executor = self.executor(python(VANISHES, self.path("pid"), ""))
+            daemon = self.daemon(executor)
+        self.assertTrue(executor.running())
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            executor.stop()
+        self.assertFalse(alive(daemon))
+
+    def test_the_stop_signal_reaches_it(self) -> None:
+        program = VANISHES.replace("exec sleep 300", r"""trap "echo asked; exit" TERM; while :; do sleep 0.01; done""")
+        executor = self.executor(python(program, self.path("pid"), ""), stop_timeout=30)
+        daemon = self.daemon(executor)
+        executor.stop()
+        self.assertEqual((executor.tail(), alive(daemon)), ("asked", False))
+
+    def test_without_it_there_is_no_supervisor(self) -> None:
+        with self.executor(SLEEP, daemonizes=False) as executor:
+            self.assertEqual(executor.process.args, SLEEP)
+
+    def test_where_there_is_none_it_changes_nothing(self) -> None:
+        with mock.patch.object(supervisor, "available", return_value=False), self.executor(SLEEP) as executor:
+            self.assertEqual(executor.process.args, SLEEP)
+            self.assertFalse(executor._owned.group.supervised)
+
+    def test_its_output_is_captured(self) -> None:
+        executor = self.executor(python("import sys; print('out'); print('err', file=sys.stderr)")).start()
+        self.assertEqual((executor.output().read(), executor.err_output().read()), ("out\n", "err\n"))
+        self.assertTrue(soon(lambda: not executor.running()))
+        executor.stop()
+
+    def test_exit_status_and_signal_pass_through(self) -> None:
+        for command, code in ((EXIT_3, 3), (EXIT_TRUE, 0), (DIES_BY_SEGV, -signal.SIGSEGV)):
+            with self.subTest(code):
+                executor = self.executor(command).start()
+                self.assertTrue(soon(lambda executor=executor: executor._owned.group.poll() is not None))
+                self.assertEqual(executor._facts().returncode, code)
+                executor.kill()
+
+    def test_one_that_fails_while_it_starts_is_an_error_and_takes_its_children_along(self) -> None:
+        program = (
+            VANISHES
+            + """
+    while not os.path.exists(sys.argv[1]):
+        time.sleep(0.001)
+    sys.exit(3)
+"""
+        )
+        executor = OutputExecutor(python(program, self.path("pid"), ""), "never", daemonizes=True)
+        with (
+            mock.patch.object(current_run(), "_cgroups", None),
+            self.assertRaises(errors.ProcessExitedWithError) as caught,
+        ):
+            executor.start()
+        self.assertEqual(caught.exception.exit_code, 3)
+        with open(self.path("pid")) as file:
+            self.assertFalse(alive(int(file.read())))
+
+    def test_a_program_that_does_not_exist_is_the_same_error(self) -> None:
+        os.mkdir(self.path("dir"))
+        with open(self.path("dir/plain"), "w"):
+            pass
+        for command, options in (
+            (["/no/such/program"], {}),
+            (["no-such-program"], {}),
+            (["no-such-program"], {"envvars": {"PATH": ""}}),
+            (["sh"], {"envvars": {"PATH": self.path("dir")}}),
+            (["./sh"], {"cwd": self.path("dir")}),
+            (["sleep"], {"cwd": self.path("never")}),
+            (["./plain"], {"cwd": self.path("dir")}),
+            (["plain"], {"envvars": {"PATH": self.path("dir")}}),
+            (["true"], {"popen_kwargs": {"executable": "/no/such/program"}}),
+            ("true", {"shell": True, "popen_kwargs": {"executable": "/no/such/shell"}}),
+        ):
+            with self.subTest(command, **options):
+                found = []
+                for daemonizes in (False, True):
+                    with self.assertRaises((errors.CommandNotFound, errors.CommandNotExecutable)) as caught:
+                        self.executor(command, daemonizes=daemonizes, **options).start()
+                    found.append((type(caught.exception), str(caught.exception)))
+                self.assertEqual(*found)
+
+    def test_a_relative_program_is_found_in_its_directory(self) -> None:
+        os.symlink("/bin/sleep", self.path("snooze"))
+        for options in ({"cwd": self.tmp}, {"cwd": self.tmp, "envvars": {"PATH": ""}}):
+            with self.executor(["./snooze", "300"], **options) as executor:
+                self.assertTrue(soon(lambda executor=executor: len(executor.living()) == 2))
+
+    def test_a_program_is_searched_in_the_path_of_the_service(self) -> None:
+        os.symlink("/bin/sleep", self.path("snooze"))
+        with self.executor(["snooze", "300"], envvars={"PATH": self.tmp}) as executor:
+            self.assertTrue(soon(lambda: len(executor.living()) == 2))
+
+    def test_a_shell_runs_a_string(self) -> None:
+        executor = self.executor("echo $0 | tr a-z A-Z", shell=True).start()
+        self.assertEqual(executor.output().read(), "/BIN/SH\n")
+        executor.kill()
+
+    def test_another_program_is_run_under_the_name_of_the_command(self) -> None:
+        for options, command in (({"shell": True}, "echo $0"), ({}, ["a name", "-c", "echo $0"])):
+            outputs = []
+            for daemonizes in (False, True):
+                os.path.exists(self.path("my-shell")) or os.symlink("/bin/sh", self.path("my-shell"))
+                further = {"executable": self.path("my-shell")}
+                executor = self.executor(command, daemonizes=daemonizes, popen_kwargs=further, **options).start()
+                outputs.append(executor.output().read())
+                executor.kill()
+            self.assertEqual(outputs, [f"{self.path('my-shell')}\n" if options else "a name\n"] * 2)

@@ -1,3 +1,4 @@
+import _thread
 import errno
 import os
 import signal
@@ -6,9 +7,12 @@ import sys
 import tempfile
 import threading
 import time
+import unittest
+import warnings
 from unittest import mock
 
-from caseexec import group, ports, processes
+from caseexec import cgroup, group, ports, processes, supervisor
+from caseexec.cgroup import Cgroup
 from caseexec.deadline import Deadline
 from caseexec.group import ProcessGroup
 from caseexec.registry import current_run
@@ -22,6 +26,7 @@ from tests.helpers.programs import (
     SLEEP,
     STUBBORN_FAMILY,
     TCP_SERVER,
+    VANISHES,
     python,
 )
 
@@ -85,6 +90,18 @@ class LeaderTests(GroupCase):
 class EndTests(GroupCase):
     def test_it_ends_by_the_stop_signal(self) -> None:
         self.assertEqual(self.end(self.spawn(SLEEP)), group.Ending(-signal.SIGTERM))
+
+    def test_a_helper_command_is_run_to_its_end(self) -> None:
+        made = ProcessGroup(current_run().new_mark())
+        command = ["sh", "-c", 'sleep 300 & echo $! >"$0"; exit 3', self.path("pid")]
+        self.assertEqual(made.run(command, Deadline(10), env={**os.environ, processes.MARK: made.mark}), 3)
+        self.assertFalse(alive(self.background(made, "pid")), "what it left behind is ended")
+
+    def test_a_helper_command_that_takes_too_long_is_killed(self) -> None:
+        made = ProcessGroup(current_run().new_mark())
+        with quickly(self, 10):
+            self.assertIsNone(made.run(SLEEP, Deadline(0.1), env={processes.MARK: made.mark}))
+        self.assertFalse(alive(made.pid))
 
     def test_one_that_had_ended_keeps_its_return_code(self) -> None:
         made = self.spawn(EXIT_3, stdout=subprocess.DEVNULL)
@@ -198,6 +215,140 @@ class EndTests(GroupCase):
         self.assertIsNone(made.process)
         made.kill()
         self.assertEqual(made.living(), [])
+
+
+class HiddenCase(GroupCase):
+    """A daemon that has left session, parent, environment and descriptors."""
+
+    def vanished(self, made: ProcessGroup, waits_for: str) -> int:
+        """The pid of the daemon that a group's command has left behind."""
+        self.addCleanup(made.kill)
+        command = python(VANISHES, self.path("pid"), waits_for)
+        made.spawn(supervisor.command(command) if made.supervised else command, env={processes.MARK: made.mark})
+        daemon = self.background(made, "pid")
+        self.addCleanup(self._kill, processes.table().status(daemon).identity)
+        if made.supervised:
+            self.assertTrue(soon(lambda: made._table.children(made.pid) == [daemon]))
+        self.assertTrue(soon(lambda: not processes.mark_of(made._table, daemon)))
+        return daemon
+
+    def _kill(self, identity: processes.Identity) -> None:
+        processes.table().send(identity, signal.SIGKILL)
+
+    def test_without_a_cgroup_and_a_supervisor_it_is_out_of_reach(self) -> None:
+        # The two means below are there for it: it must be one that nothing else reaches.
+        made = ProcessGroup(current_run().new_mark())
+        daemon = self.vanished(made, "")
+        self.await_end(made)
+        self.assertEqual((made.living(), self.end(made)), ([], group.Ending(0)))
+        self.assertTrue(alive(daemon))
+
+
+@unittest.skipIf(cgroup.parent() is None, "no cgroup v2 can be made here")
+class CgroupTests(HiddenCase):
+    def make(self) -> ProcessGroup:
+        mark = current_run().new_mark()
+        return ProcessGroup(mark, Cgroup(os.path.join(cgroup.parent(), f"caseexec-{mark}")))
+
+    def test_a_daemon_that_left_no_trace_is_found_and_asked_to_end(self) -> None:
+        made = self.make()
+        daemon = self.vanished(made, made.mark)
+        self.await_end(made)
+        self.assertEqual(made.living(), [daemon])
+        self.assertEqual(self.end(made), group.Ending(0))
+        self.assertFalse(alive(daemon))
+
+    def test_so_it_is_killed(self) -> None:
+        made = self.make()
+        daemon = self.vanished(made, made.mark)
+        made.kill()
+        self.assertFalse(alive(daemon))
+
+    def test_nothing_remains_of_the_cgroup_and_no_thread(self) -> None:
+        made, threads = self.make(), _thread._count()
+        made.spawn(SLEEP, env={processes.MARK: made.mark})
+        self.assertTrue(soon(lambda: made.cgroup.pids() == [made.pid]))
+        self.assertTrue(soon(lambda: _thread._count() == threads))
+        self.assertEqual(self.end(made), group.Ending(-signal.SIGTERM))
+        self.assertFalse(os.path.exists(made.cgroup.path))
+
+    def test_so_it_is_when_it_ends_on_its_way_there(self) -> None:
+        for _ in range(5):
+            made = self.make()
+            made.spawn(EXIT_TRUE, env={processes.MARK: made.mark})
+            made.kill()
+            cgroup.await_arrivals()
+            self.assertFalse(os.path.exists(made.cgroup.path))
+
+    def test_a_fork_right_after_the_start_is_that_of_a_process_with_one_thread(self) -> None:
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")  # Python 3.12 and later warn of another.
+            for _ in range(10):
+                made = self.make()
+                made.spawn(SLEEP, env={processes.MARK: made.mark})
+                child = os.fork()
+                if child == 0:
+                    os._exit(0)
+                self.assertEqual(os.waitpid(child, 0)[1], 0)
+                made.kill()
+
+    def test_one_that_cannot_be_made_changes_nothing(self) -> None:
+        made = ProcessGroup(current_run().new_mark(), Cgroup("/no/such/cgroup"))
+        self.addCleanup(made.kill)
+        made.spawn(SLEEP, env={processes.MARK: made.mark})
+        self.assertEqual(made.living(), [made.pid])
+        self.assertEqual(self.end(made), group.Ending(-signal.SIGTERM))
+
+
+@unittest.skipUnless(supervisor.available(), "there are no supervisors here")
+class SupervisedTests(HiddenCase):
+    def make(self) -> ProcessGroup:
+        return ProcessGroup(current_run().new_mark(), supervised=True)
+
+    def test_a_daemon_that_left_no_trace_is_found_and_asked_to_end(self) -> None:
+        made = self.make()
+        daemon = self.vanished(made, "")
+        self.assertIsNone(made.poll(), "its supervisor waits for it")
+        self.assertIn(daemon, made.living())
+        self.assertEqual(self.end(made), group.Ending(0))
+        self.assertFalse(alive(daemon))
+
+    def test_so_it_is_killed_and_the_supervisor_is_the_last(self) -> None:
+        made = self.make()
+        daemon = self.vanished(made, "")
+        sent, send, killpg = [], made._table.send, os.killpg
+        with (
+            mock.patch.object(
+                made._table, "send", lambda identity, number: sent.append(identity.pid) or send(identity, number)
+            ),
+            mock.patch.object(
+                os, "killpg", lambda pid, number: sent.append((pid, alive(daemon))) or killpg(pid, number)
+            ),
+        ):
+            made.kill()
+        self.assertEqual(sent[0], daemon)
+        self.assertNotIn((made.pid, True), sent)
+        self.assertFalse(alive(daemon))
+
+    def test_a_deaf_daemon_is_killed_after_its_time(self) -> None:
+        made = self.make()
+        # Its signal mask is one of the few things that a daemon takes along.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+        try:
+            daemon = self.vanished(made, "")
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        self.assertIn(daemon, self.end(made, 0.2).killed)
+        self.assertFalse(alive(daemon))
+
+    def test_when_the_supervisor_is_killed_who_is_known_is_ended(self) -> None:
+        made = self.make()
+        daemon = self.vanished(made, "")
+        self.assertIn(daemon, made.living())
+        os.kill(made.pid, signal.SIGKILL)
+        self.await_end(made)
+        made.kill()
+        self.assertFalse(alive(daemon))
 
 
 class StrangersTests(GroupCase):

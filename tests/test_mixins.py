@@ -8,10 +8,10 @@ import warnings
 from unittest import mock
 
 import caseexec
-from caseexec import errors
-from caseexec.mixins import HTTPServiceMixin, ServiceMixin, TCPServiceMixin
+from caseexec import cgroup, errors, supervisor
+from caseexec.mixins import HTTPServiceMixin, OutputServiceMixin, ServiceMixin, TCPServiceMixin
 from tests.helpers.leaks import NothingRemains, alive, soon
-from tests.helpers.programs import EXIT_3, TCP_SERVER, python
+from tests.helpers.programs import EXIT_3, TCP_SERVER, VANISHES, python
 from tests.helpers.runs import RunCase
 
 SERVER = python(TCP_SERVER.replace("{", "{{").replace("}", "}}"), "{port}")
@@ -118,6 +118,25 @@ class LifeTests(MixinCase):
         self.assert_passes(First)
         self.assert_passes(Second)
         self.assertEqual(len(set(pids)), 2)
+
+    @unittest.skipUnless(supervisor.available(), "there are no supervisors here")
+    def test_one_that_daemonizes_runs_below_a_supervisor(self) -> None:
+        seen = []
+
+        class Case(OutputServiceMixin):
+            # The daemon says when it has left.
+            service_command = python(VANISHES.replace("exec sleep", "echo gone; exec sleep"), "{tmp}/pid", "")
+            service_banner = "gone"
+            service_daemonizes = True
+
+            def test(self) -> None:
+                self.assertIn(supervisor.__file__, self.service.process.args)
+                seen.extend(self.service.living())
+
+        with mock.patch.dict(os.environ, {cgroup.SWITCH: "0"}):
+            self.assert_passes(Case)
+        self.assertGreaterEqual(len(seen), 2)
+        self.assertFalse(any(map(alive, seen)))
 
     def test_asynchronous_tests_have_it_too(self) -> None:
         import asyncio

@@ -1,17 +1,23 @@
+import json
 import os
 import signal
 import stat
 import subprocess
+import sys
+import textwrap
+import time
 import unittest
 import warnings
 from contextlib import suppress
 from unittest import mock
 
-from caseexec import processes, registry
+from caseexec import SimpleExecutor, processes, registry
 from caseexec.deadline import Deadline
-from caseexec.registry import StopPlan, current_run
-from tests.helpers.leaks import NothingRemains, alive, quickly, soon
-from tests.helpers.programs import IGNORES_TERM, python
+from caseexec.errors import ReaperWarning
+from caseexec.registry import StopPlan, current_run, reaping
+from caseexec.registry.reaping import Reaper
+from tests.helpers.leaks import NothingRemains, alive, descriptors, quickly, soon
+from tests.helpers.programs import IGNORES_TERM, SLEEP, python
 from tests.helpers.runs import RunCase
 
 
@@ -136,12 +142,322 @@ class SweepTests(RunCase):
         self.assert_nothing_left(output)
 
 
-class StopPlanTests(unittest.TestCase):
-    def test_its_repr_does_not_show_the_environment(self) -> None:
-        self.assertNotIn("secret", repr(StopPlan(environment={"PASSWORD": "secret"})))
+class ReaperCase(NothingRemains):
+    """What a reaper knows is seen by the directories that it removes when it ends."""
 
-    def test_by_default_it_terminates_and_then_kills(self) -> None:
-        self.assertEqual((StopPlan().stop_signal, StopPlan().kill_signal), (signal.SIGTERM, signal.SIGKILL))
+    kept_logs = 0
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.reaper = self.make()
+
+    def make(self, environment: dict[str, str] | None = None) -> Reaper:
+        about = {"moment": processes.table().moment()}
+        made = Reaper("cafe", "", about, dict(os.environ) if environment is None else environment)
+        self.addCleanup(made.close)
+        return made
+
+    def tell(self, name: str) -> str:
+        """Tell it of a directory."""
+        path = self.make_dir(f"caseexec-{name}")
+        self.reaper.tell(name, {"paths": [path]})
+        return path
+
+    def kill(self) -> int:
+        """Kill the reaper; its pid."""
+        pid = self.reaper.pid
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+        return pid
+
+    def pause(self) -> int:
+        """Stop the reaper as a debugger does; its pid."""
+        pid = self.reaper.pid
+        os.kill(pid, signal.SIGSTOP)
+        os.waitid(os.P_PID, pid, os.WSTOPPED | os.WNOWAIT)
+        return pid
+
+    def end(self) -> None:
+        """End it as the end of the run does, and wait until it has done its work."""
+        pid = self.reaper.pid
+        self.reaper.close()
+        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), 0)
+
+    def warning(self, act) -> str:
+        """The text of the one warning that a call leads to."""
+        with self.assertWarns(ReaperWarning) as caught:
+            act()
+        self.assertEqual(len(caught.warnings), 1)
+        return str(caught.warning)
+
+
+class ReaperTests(ReaperCase):
+    def test_it_is_started_with_the_first_entry_and_then_stays(self) -> None:
+        self.assertIsNone(self.reaper.pid)
+        self.tell("a")
+        first = self.reaper.pid
+        self.tell("b")
+        self.assertTrue(alive(first))
+        self.assertEqual(self.reaper.pid, first)
+
+    def test_a_run_has_one(self) -> None:
+        current_run().reaper.tell("x", {})
+        pid = current_run().reaper.pid
+        with SimpleExecutor(SLEEP), SimpleExecutor(SLEEP):
+            self.assertEqual(current_run().reaper.pid, pid)
+        current_run().reaper.forget("x")
+
+    def test_it_does_what_it_was_told_when_the_pipe_ends(self) -> None:
+        path = self.tell("a")
+        self.end()
+        self.assertFalse(os.path.exists(path))
+
+    def test_it_forgets_what_is_no_longer_there(self) -> None:
+        kept, gone = self.tell("kept"), self.tell("gone")
+        self.reaper.forget("kept")
+        self.reaper.forget("never")
+        self.end()
+        self.assertEqual((os.path.exists(kept), os.path.exists(gone)), (True, False))
+
+    def test_it_is_gone_when_it_is_closed_and_has_nothing_to_do(self) -> None:
+        self.tell("a")
+        self.reaper.forget("a")
+        pid = self.reaper.pid
+        self.reaper.close()
+        self.assertEqual((self.reaper.pid, processes.table().status(pid)), (None, None))
+        self.reaper.close()
+
+    def test_one_that_is_stopped_and_has_nothing_to_do_is_gone_too(self) -> None:
+        self.tell("a")
+        self.reaper.forget("a")
+        pid = self.pause()
+        with mock.patch.object(reaping, "_PATIENCE", 0.1):
+            self.reaper.close()
+        self.assertIsNone(processes.table().status(pid))
+
+    def test_it_can_be_turned_off(self) -> None:
+        for value, off in (("0", True), ("1", False), ("", False)):
+            with mock.patch.dict(os.environ, {reaping.SWITCH: value}):
+                self.assertEqual(reaping.turned_off(), off)
+
+    def test_descriptors_are_not_kept(self) -> None:
+        before = descriptors()
+        self.tell("a")
+        self.assertEqual(len(descriptors() - before), 1)
+        self.reaper.close_in_child()  # As if this were a forked child.
+        self.assertEqual(descriptors(), before)
+        self.assertIsNone(self.reaper.pid)
+
+
+class DeadReaperTests(ReaperCase):
+    def test_one_that_was_killed_is_told_and_the_next_one_knows_everything(self) -> None:
+        first = self.tell("a")
+        dead = self.kill()
+        text = self.warning(lambda: self.tell("b"))
+        self.assertEqual(text, f"caseexec's reaper (pid {dead}) was killed by SIGKILL. Another one is started now")
+        self.assertNotEqual(self.reaper.pid, dead)
+        self.assertIsNone(processes.table().status(dead), "it is waited for")
+        self.end()
+        self.assertFalse(os.path.exists(first) or os.path.exists(self.path("caseexec-b")))
+
+    def test_one_that_was_killed_is_told_at_the_end(self) -> None:
+        self.tell("a")
+        dead = self.kill()
+        text = self.warning(self.reaper.close)
+        self.assertEqual(text, f"caseexec's reaper (pid {dead}) was killed by SIGKILL; from then on a run that is killed "
+                         "(SIGTERM, SIGKILL, os._exit) leaves its services behind")  # fmt: skip
+
+    def test_to_forget_something_starts_no_other(self) -> None:
+        self.tell("a")
+        dead = self.kill()
+        self.reaper.forget("a")
+        self.assertEqual(self.reaper.pid, dead)
+        self.warning(self.reaper.close)
+
+    def test_a_warning_that_is_an_error_comes_when_the_next_one_is_there(self) -> None:
+        first = self.tell("a")
+        self.kill()
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            with self.assertRaises(ReaperWarning):
+                self.tell("b")
+            self.tell("c")
+        self.end()
+        self.assertFalse(os.path.exists(first) or os.path.exists(self.path("caseexec-b")))
+
+    def test_a_write_to_a_dead_one_is_no_death_of_ours(self) -> None:
+        self.addCleanup(signal.signal, signal.SIGPIPE, signal.signal(signal.SIGPIPE, signal.SIG_DFL))
+        self.tell("a")
+        self.kill()
+        self.reaper.forget("a")
+        self.warning(lambda: self.tell("b"))
+
+    def test_one_that_is_stopped_is_replaced_when_its_pipe_is_full(self) -> None:
+        path = self.tell("a")
+        stopped = self.pause()
+        with mock.patch.object(reaping, "_PATIENCE", 0.1):
+            text = self.warning(lambda: self.reaper.tell("long", {"x": "y" * 300_000}))
+        self.assertEqual(text, f"caseexec's reaper (pid {stopped}) no longer answers. Another one is started now")
+        # It must not come to life later, and take the end of its pipe for the end of the run.
+        self.assertIsNone(processes.table().status(stopped))
+        self.assertTrue(os.path.exists(path))
+        self.end()
+        self.assertFalse(os.path.exists(path))
+
+    def test_so_it_is_when_it_cannot_be_told_to_forget(self) -> None:
+        kept = self.tell("kept")
+        stopped = self.pause()
+        self.reaper.tell("long", {"x": "y" * 30_000})
+        with mock.patch.object(reaping, "_PATIENCE", 0.1):
+            while self.reaper.pid == stopped:
+                # As much as there is room for: half a line would spoil the next one.
+                with warnings.catch_warnings(record=True):
+                    warnings.simplefilter("always")
+                    self.reaper.tell("long", {"x": "y" * 30_000})
+            stopped = self.pause()
+            os.set_blocking(self.reaper._pipe, False)
+            with suppress(BlockingIOError):
+                while True:
+                    os.write(self.reaper._pipe, b"x\t\n")
+            text = self.warning(lambda: self.reaper.forget("kept"))
+        self.assertEqual(text, f"caseexec's reaper (pid {stopped}) no longer answers. Another one is started now")
+        self.reaper.forget("long")
+        self.reaper.close()
+        self.assertTrue(os.path.exists(kept))
+
+    def test_one_that_cannot_be_started_is_told_each_time(self) -> None:
+        with mock.patch.object(sys, "executable", "/no/such/python"):
+            for name in ("a", "b"):
+                self.assertEqual(
+                    self.warning(lambda name=name: self.tell(name)),
+                    "caseexec's reaper could not be started: [Errno 2] No such file or directory: '/no/such/python'. "
+                    "Without it a run that is killed (SIGTERM, SIGKILL, os._exit) leaves its services behind. "
+                    "CASEEXEC_REAPER=0 does without one",
+                )
+                self.assertIsNone(self.reaper.pid)
+        first = self.path("caseexec-a")
+        self.tell("c")
+        self.end()
+        self.assertFalse(os.path.exists(first), "what it was not told then, the next one knows")
+
+    def test_a_program_that_is_no_python_is_told_as_soon_as_it_is_noticed(self) -> None:
+        with mock.patch.object(sys, "executable", "/bin/false"):
+            self.tell("a")
+            os.waitid(os.P_PID, self.reaper.pid, os.WEXITED | os.WNOWAIT)
+        text = self.warning(lambda: self.tell("b"))
+        self.assertRegex(text, r"reaper \(pid \d+\) exited with status 1\. Another one is started now")
+
+    def test_without_python_of_our_own_there_is_one_beside_it(self) -> None:
+        with mock.patch.object(sys, "executable", ""):
+            path = self.tell("a")
+        self.end()
+        self.assertFalse(os.path.exists(path))
+
+
+class ForkedReaperTests(NothingRemains):
+    def test_a_forked_child_closes_its_copy_of_the_pipe_and_starts_its_own(self) -> None:
+        reaper = current_run().reaper
+        self.assertIsNotNone(reaper.pid)
+        child = os.fork()
+        if child == 0:
+            try:
+                with suppress(OSError):
+                    os.fstat(reaper._pipe or -1)
+                    os._exit(1)
+                with SimpleExecutor(SLEEP):
+                    other = current_run().reaper.pid
+                    os._exit(2) if other in (None, os.getppid()) or current_run().reaper is reaper else None
+                current_run().sweep()
+                os._exit(4 if alive(other) else 0)
+            finally:
+                os._exit(3)
+        self.assertEqual(os.waitpid(child, 0)[1], 0)
+        self.assertTrue(alive(reaper.pid))
+
+    def test_the_pipe_ends_although_a_forked_child_lives(self) -> None:
+        read = current_run().reaper._pipe
+        child = os.fork()
+        if child == 0:
+            try:
+                os.fstat(read)
+            except OSError:
+                time.sleep(300)
+            os._exit(1)
+        self.addCleanup(os.waitpid, child, 0)
+        self.addCleanup(os.kill, child, signal.SIGKILL)
+        pipe = os.readlink(f"/proc/self/fd/{read}")
+        opened = f"/proc/{child}/fd"
+        self.assertTrue(soon(lambda: pipe not in [os.readlink(f"{opened}/{name}") for name in os.listdir(opened)]))
+        self.assertTrue(alive(child))
+
+
+class ReaperOfARunTests(RunCase):
+    def run_it(self, program: str) -> str:
+        source = (
+            "import os, sys, time\nfrom caseexec import SimpleExecutor\nfrom caseexec.registry import current_run\n"
+        )
+        code, output = self.run_python(self.write("program.py", source + textwrap.dedent(program)))
+        self.assertEqual(code, 0, output)
+        return output
+
+    def test_there_is_none_before_the_first_service_and_none_after_the_exit(self) -> None:
+        output = self.run_it("""
+            run = current_run()
+            print(run.reaper.pid)
+            executor = SimpleExecutor(["sleep", "300"]).start()
+            print(run.reaper.pid)
+        """)
+        before, pid = output.split()
+        self.assertEqual(before, "None")
+        self.assertFalse(alive(int(pid)))
+        self.assertEqual(os.listdir(self.run_tmp), [])
+
+    def test_there_is_none_when_it_is_turned_off(self) -> None:
+        self.environment[reaping.SWITCH] = "0"
+        output = self.run_it("""
+            with SimpleExecutor(["sleep", "300"]):
+                current_run().remove_directory(current_run().make_directory())
+                print(current_run().reaper.pid)
+        """)
+        self.assertEqual(output, "None\n")
+
+    @unittest.skipUnless(sys.platform == "linux", "another system does not show it")
+    def test_it_has_no_terminal_no_descriptor_and_no_directory_of_ours(self) -> None:
+        output = self.run_it("""
+            import json
+            os.set_inheritable(os.open("/", os.O_RDONLY), True)
+            with SimpleExecutor(["sleep", "300"]):
+                reaper = f"/proc/{current_run().reaper.pid}"
+                while os.readlink(f"{reaper}/cwd") != "/" or not os.listdir(f"{reaper}/fd"):
+                    time.sleep(0.001)
+                time.sleep(0.05)
+                names = sorted(os.readlink(f"{reaper}/fd/{name}").partition(":")[0] for name in os.listdir(f"{reaper}/fd"))
+                with open(f"{reaper}/stat") as file:
+                    stat = file.read().rpartition(")")[2].split()
+                print(json.dumps([current_run().reaper.pid, names, stat[2], stat[3], stat[4]]))
+        """)
+        pid, names, group, session, terminal = json.loads(output)
+        self.assertEqual(names, ["/dev/null", "/dev/null", "anon_inode", "pipe"], "the last but one wakes it")
+        self.assertEqual((int(group), int(session), int(terminal)), (pid, pid, 0))
+
+    def test_it_ends_the_services_of_a_run_that_was_killed(self) -> None:
+        program = """
+            executor = SimpleExecutor([sys.executable, "-c", {deaf!r}]).start()
+            while "deaf" not in executor.tail():
+                time.sleep(0.01)
+            print(executor.pid, current_run().reaper.pid, flush=True)
+            {end}
+        """
+        deaf = "import signal, time; signal.signal(15, signal.SIG_IGN); print('deaf', flush=True); time.sleep(300)"
+        for end in ("os._exit(0)", "os.execvp('true', ['true'])"):
+            with self.subTest(end):
+                source = "import os, sys, time\nfrom caseexec import SimpleExecutor\nfrom caseexec.registry import current_run\n"
+                path = self.write("program.py", source + textwrap.dedent(program.format(deaf=deaf, end=end)))
+                _, output = self.run_python(path)
+                service, reaper = map(int, output.split())
+                self.assertTrue(soon(lambda service=service: not alive(service), 5))
+                self.assertTrue(soon(lambda reaper=reaper: not alive(reaper), 5))
+                self.assertEqual(os.listdir(self.run_tmp), [])
 
 
 class NoWarningsTests(NothingRemains):

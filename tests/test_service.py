@@ -66,6 +66,8 @@ class DeclarationTests(unittest.TestCase):
             (lambda: TCPService("a {port}", stop_signal="SIGINT"), "stop_signal", "'SIGINT' is no signal"),
             (lambda: TCPService("a {port}", kill_signal=99), "kill_signal", "99 is no signal"),
             (lambda: TCPService("a {port}", expected_returncode="3"), "expected_returncode", "'3' is no number"),
+            (lambda: TCPService("a {port}", daemonizes="yes"), "daemonizes", "'yes' is neither True nor False"),
+            (lambda: TCPService("a {port}", daemonizes=None), "daemonizes", "None is neither True nor False"),
             (lambda: HTTPService("a {port}", headers={"X": 1}), "headers", "'X'. is no string but 1"),
             (lambda: HTTPService("a {port}", method="get"), "method", "write it in capitals"),
             (lambda: HTTPService("a {port}", status="2xx"), "status", "matches no status code"),
@@ -113,6 +115,11 @@ class ExecutorTests(unittest.TestCase):
         self.assertEqual(executor._own_probe().url, "http://127.0.0.1:5000/5000/health")
         self.assertEqual(executor.headers, {"X-Tmp": "/tmp/a b"})
         self.assertEqual((executor.url, executor.tmp), ("http://127.0.0.1:5000", "/tmp/a b"))
+
+    def test_the_executor_knows_whether_it_daemonizes(self) -> None:
+        for daemonizes in (True, False):
+            self.assertIs(self.make(TCPService("a {port}", daemonizes=daemonizes))._daemonizes, daemonizes)
+        self.assertFalse(TCPService("a {port}").daemonizes)
 
     def test_an_ipv6_host_is_in_brackets_in_address_and_url(self) -> None:
         executor = self.make(HTTPService("run {host} {address} {url}", host="::1", scheme="https"))

@@ -143,6 +143,20 @@ class CommandSettings:
             raise PermissionError(errno.EACCES, program) if exists else FileNotFoundError(errno.ENOENT, program)
         return {**popen, "args": supervisor.command(parts, program), "shell": False, "executable": None}
 
+    def _program(self) -> str:
+        """The program in a word or two; of an interpreter that runs a script or a module, that."""
+        first, *rest = [os.path.basename(os.fspath(part)) for part in self.command_parts[:20]] or [""]
+        if self._shell:
+            return shorten(self.command, 30)
+        if not first.startswith("python"):
+            return first
+        for option, value in zip(rest, [*rest[1:], ""], strict=True):
+            if option in ("-m", "-c"):
+                return f"{first} -m {value}" if option == "-m" else f"{first} -c"
+            if not option.startswith("-"):
+                return option
+        return first
+
     def _who(self) -> str:
         return self._name or f"{type(self).__name__}({shorten(self.command)!r})"
 

@@ -94,7 +94,11 @@ class SimpleExecutor(CommandSettings):
 
     @fact
     def pid(self) -> int | None:
-        """The leader's process id, which is its group's too; ``None`` when it is not started."""
+        """The leader's process id, which is its group's too; ``None`` when it is not started.
+
+        With ``daemonizes`` the leader is the supervisor: a signal that is meant for the command goes to the group,
+        ``os.killpg(executor.pid, signal.SIGHUP)``.
+        """
         return self.process.pid if self.process else None
 
     @fact
@@ -213,8 +217,7 @@ class SimpleExecutor(CommandSettings):
 
     def _about(self) -> registry.About:
         """What the record says of it."""
-        program = os.path.basename(self.command_parts[0]) if not self._shell else shorten(self.command, 20)
-        return registry.About(service=self._name or program, command=shorten(self.command, 1000))
+        return registry.About(service=self._name or self._program(), command=shorten(self.command, 1000))
 
     def _open_logs(self) -> None:
         try:

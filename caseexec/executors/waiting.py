@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import os
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -15,6 +15,7 @@ from caseexec.errors import (
     DeclarationError,
     ExecutorError,
     Facts,
+    LeakedProcessWarning,
     Owner,
     ProcessExitedWithError,
     shorten,
@@ -92,7 +93,7 @@ class Executor(SimpleExecutor):
         about = replace(super()._about(), address=self.address)
         if not self._declared:
             return about
-        return replace(about, service=os.path.basename(str(self.command_parts[0])), test_class=self._name)
+        return replace(about, service=self._program(), test_class=self._name)
 
     def _own_probe(self) -> Probe | None:
         """The probe of this kind of executor."""
@@ -189,6 +190,22 @@ class Executor(SimpleExecutor):
             self._abort(keep_logs=isinstance(error, ExecutorError))
             raise
         return self
+
+    def stop(self, stop_signal: int | None = None, expected_returncode: int | None = None) -> Self:  # noqa: D102
+        started = self._is_ours()
+        super().stop(stop_signal, expected_returncode)
+        if started:
+            self._warn_of_who_stayed()
+        return self
+
+    def _warn_of_who_stayed(self) -> None:
+        """A daemon that left no trace still has what only the service can have."""
+        for claim in self._claims():
+            owner = claim.occupant()
+            if owner is not None and owner.pid and owner.origin is None:
+                why = f"{claim.place} is still held by {owner}, after the service has ended"
+                warnings.warn(LeakedProcessWarning(self._who(), self.command, [owner.pid], why), stacklevel=3)
+                return
 
     def _raise_if_lost(self, error: ProcessExitedWithError) -> None:
         """When a command ended because somebody else was faster, say so."""

@@ -31,6 +31,18 @@ def turned_off() -> bool:
     return os.environ.get(SWITCH) == "0"
 
 
+def _keeper() -> int:
+    """The process without which this one has no purpose: whose worker it is; 0: it is nobody's.
+
+    A worker of :mod:`multiprocessing` that has lost its parent, and one of pytest-xdist, go on until their test ends.
+    """
+    multiprocessing = sys.modules.get("multiprocessing.process")
+    parent = multiprocessing.parent_process() if multiprocessing else None
+    if parent is not None:
+        return int(parent.pid)
+    return os.getppid() if "xdist" in sys.modules and "PYTEST_XDIST_WORKER" in os.environ else 0
+
+
 class Reaper:
     """The reaper of one run, as the run sees it. It is started with the first entry.
 
@@ -39,7 +51,7 @@ class Reaper:
 
     def __init__(self, run_id: str, cgroups: str, about: Mapping[str, Any], environment: Mapping[str, str]) -> None:
         self._environment = environment
-        self._arguments = [run_id, str(os.getpid()), cgroups, json.dumps(about)]
+        self._arguments = [run_id, str(os.getpid()), str(_keeper()), cgroups, json.dumps(about)]
         self._entries: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: int | None = None
