@@ -10,7 +10,6 @@ import _thread
 import functools
 import os
 import re
-import secrets
 import sys
 import threading
 from collections.abc import Callable, Iterable
@@ -56,6 +55,14 @@ class Cgroup:
             with suppress(OSError), open(os.path.join(directory, "cgroup.procs")) as file:
                 found += map(int, file.read().split())
         return found
+
+    def is_empty(self) -> bool:
+        """Whether it has been made, and nobody lives in it; nobody can be missed here."""
+        try:
+            with open(self._file("events")) as file:
+                return "populated 0" in file.read()
+        except OSError:
+            return False
 
     def kill(self) -> bool:
         """Send SIGKILL to every member, in one step that no fork escapes; ``False``: the kernel refused."""
@@ -143,11 +150,15 @@ def parent() -> str | None:
     # To move a process, the kernel wants this one to be writable too: the nearest that both cgroups are below.
     if own is None or not os.access(os.path.join(own, "cgroup.procs"), os.W_OK):
         return None
-    attempt = Cgroup(os.path.join(own, f"caseexec-{secrets.token_hex(8)}"))
-    if not attempt.create():
+    if not os.access(own, os.W_OK) or not _can_kill(own):
         return None
-    can_kill = os.path.exists(attempt._file("kill"))  # Not before Linux 5.14.
-    return own if attempt.remove() and can_kill else None
+    return own
+
+
+def _can_kill(own: str) -> bool:
+    """Whether cgroups have ``cgroup.kill`` here, which came with Linux 5.14; the topmost has none itself."""
+    version = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2]))
+    return os.path.exists(os.path.join(own, "cgroup.kill")) or version >= (5, 14)
 
 
 def own_directory() -> str | None:

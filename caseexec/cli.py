@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import argparse
+import io
 import json
+import os
 import shlex
 import sys
 import time
@@ -13,7 +15,7 @@ from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
 
 from caseexec import processes, record, remains
-from caseexec.errors import shorten
+from caseexec.errors import printable, shorten
 from caseexec.record import RunRecord, ServiceRecord
 
 __all__ = ["main"]
@@ -34,15 +36,21 @@ class Found:
         if self.service is None:
             return "a process with the run's mark"
         of_class = f" of {self.service.test_class}" if self.service.test_class else ""
-        return f"{self.service.service}{of_class}"
+        return printable(f"{self.service.service}{of_class}")
 
 
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line; ends with its exit status."""
     options = _parser().parse_args(arguments)
     warnings.showwarning = _show_warning
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper):  # A command line may have bytes that no encoding knows.
+            stream.reconfigure(errors="backslashreplace")
     try:
         sys.exit(options.do(options))
+    except BrokenPipeError:  # "ps | head"; what is left in the buffer has nowhere to go.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(0)
     except OSError as error:
         print(f"caseexec: {error}", file=sys.stderr)
         sys.exit(2)
@@ -94,7 +102,8 @@ def _ps(options: argparse.Namespace) -> int:
         print(f"no services live (the records are in {record.directory()})")
     for run, found in runs:
         if found:
-            print(f"run {run.id}: {_state(run)}, pid {run.pid}: {shorten(run.command, 100)}, in {run.cwd}")
+            command = printable(shorten(run.command, 100))
+            print(f"run {run.id}: {_state(run)}, pid {run.pid}: {command}, in {printable(run.cwd)}")
             print(f"  reaper: {_reaper_state(run)}; descendants are found by: {', '.join(run.means)}")
             if not run.alive:
                 print(f"  end what it left: {_reap_command(run)}")
@@ -111,8 +120,8 @@ def _reap_command(run: RunRecord) -> str:
 def _tell_of_the_unrecorded(recorded: Sequence[RunRecord]) -> None:
     """Of processes that carry the mark of a run which has no record here."""
     known, table = {run.id for run in recorded}, processes.table()
-    marks = ((pid, (processes.mark_of(table, pid) or "").rpartition(".")[0]) for pid in table.everybody())
-    pids = [pid for pid, run_id in marks if run_id and run_id not in known]
+    marks = ((pid, processes.marks_of(processes.mark_of(table, pid))) for pid in table.everybody())
+    pids = [pid for pid, found in marks if found and not any(mark.rpartition(".")[0] in known for mark in found)]
     if pids:
         shown = ", ".join(map(str, pids[:10])) + (", ..." if len(pids) > 10 else "")
         print(f"left alone: pid {shown} of runs without a record here (another TMPDIR, XDG_RUNTIME_DIR or user)")
@@ -147,9 +156,9 @@ def _as_data(run: RunRecord, found: Sequence[Found]) -> dict[str, Any]:
 
 
 def _print_table(rows: Sequence[Sequence[str]]) -> None:
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+    widths = [max(len(printable(row[column])) for row in rows) for column in range(len(rows[0]))]
     for row in rows:
-        print("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+        print("  ".join(printable(text).ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _state(run: RunRecord) -> str:
@@ -212,7 +221,9 @@ def _reap_run(run: RunRecord, dry: bool) -> bool:
     doubtful = [service for service in run.services if _is_doubtful(service, found)]
     for service in doubtful:
         print(f"{who}: left alone: {processes.describe(service.pid)} was {service.service}, but carries no mark of it")
-    paths = () if run.alive else run.paths
+    # By name, as a record is not to be trusted with what else this user has.
+    named = [path for path in run.paths if os.path.basename(path).startswith(f"caseexec-{run.id}.")]
+    paths = [] if run.alive else named
     if dry:
         for path in paths:
             print(f"{who}: would remove {path}")

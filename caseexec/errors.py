@@ -18,6 +18,7 @@ from typing import Any, TypeVar
 
 __all__ = [
     "AlreadyRunning",
+    "BlindWarning",
     "CommandNotExecutable",
     "CommandNotFound",
     "DeclarationError",
@@ -35,6 +36,7 @@ __all__ = [
     "TimeoutExpired",
     "UnsupportedPlatform",
     "exit_text",
+    "printable",
     "seconds_text",
     "shorten",
     "signal_name",
@@ -67,6 +69,11 @@ def shorten(text: str, length: int = 60) -> str:
     """A text in one line of at most *length* characters."""
     text = " ".join(text.split())
     return text if len(text) <= length else text[: length - 3] + "..."
+
+
+def printable(text: str) -> str:
+    """A text with what a terminal would obey shown, and not done."""
+    return _CONTROL.sub(lambda sign: repr(sign[0])[1:-1], text)
 
 
 def exit_text(code: int) -> str:
@@ -201,8 +208,7 @@ class Facts:
         if self.log_paths:
             found.append(f"  log: {' and '.join(self.log_paths)}")
             found.append("  last output:" if self.output else "  last output: none, it wrote nothing")
-            # What a terminal would obey is shown, and not done.
-            found += [f"    {_CONTROL.sub(lambda sign: repr(sign[0])[1:-1], line)}" for line in self.output.split("\n")]
+            found += [f"    {printable(line)}" for line in self.output.split("\n")]
         return found
 
 
@@ -478,6 +484,25 @@ class ForcedKillWarning(RuntimeWarning):
             f"{self.facts.who} did not end within {seconds_text(self.timeout)} of {signal_name(self.signal)} and was "
             f"killed (pid {pids}; command: {self.facts.command}). Give it more time with "
             f"{self.facts.setting('stop_timeout')}, or another signal with {self.facts.setting('stop_signal')}."
+        )
+
+
+class BlindWarning(ResourceWarning):
+    """Nothing could be seen of other processes, as this one has no file descriptor left; some may be left.
+
+    The reaper looks again at the end of the run.
+
+    :ivar mark: the mark of the service whose processes were looked for.
+    """
+
+    def __init__(self, mark: str) -> None:
+        self.mark = mark
+        super().__init__(mark)
+
+    def __str__(self) -> str:
+        return (
+            "this process has no file descriptor left (ulimit -n), so it could not be seen whether all processes of "
+            f"service {self.mark} have ended; caseexec's reaper ends them when this run ends"
         )
 
 

@@ -87,7 +87,7 @@ class ProcessGroup:
         """
         marker = None
         try:
-            marker = processes.marker(self.mark)
+            marker = processes.marker(processes.chain(self.mark))
             inherited = (*popen.get("pass_fds", ()), *([] if marker is None else [marker]))
             if popen.get("close_fds", True):
                 popen = {**popen, "pass_fds": inherited}
@@ -121,6 +121,11 @@ class ProcessGroup:
     def ours(self) -> bool:
         """Whether this process made the group, rather than to have inherited it by a fork."""
         return self._owner == os.getpid()
+
+    @property
+    def blind(self) -> bool:
+        """Whether there was no file descriptor left to look for its processes with, so that some may be left."""
+        return self._members.blind
 
     @property
     def pid(self) -> int:
@@ -196,7 +201,7 @@ class ProcessGroup:
         if status is None or leader is None or not self.held:
             return False
         mark = self._table.mark(pid)
-        return status.identity.born < leader.identity.born or bool(mark and mark != self.mark)
+        return status.identity.born < leader.identity.born or bool(mark and self.mark not in processes.marks_of(mark))
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
@@ -292,7 +297,8 @@ class ProcessGroup:
     def send(self, number: int) -> None:
         """Signal the group and the escapees, and do not wait."""
         if self.ours:
-            self._send(self._living(), number)
+            living = self._living()
+            self._send(self._supervisor_last(living) if number == signal.SIGKILL else living, number)
 
     def _send(self, living: list[processes.Status], number: int) -> None:
         held = self.held

@@ -30,6 +30,7 @@ class Members:
     :param moment: only processes that appeared since are looked at, so the cost does not grow with the number of others
         on the machine.
     :ivar cgroups: all their members are ours.
+    :ivar blind: once there was no file descriptor left to look with.
     :ivar known: those that were found; they stay ours, whatever they do.
     """
 
@@ -42,13 +43,14 @@ class Members:
         self._groups = groups
         self._moment = moment
         self._table = processes.table()
+        self.blind = False
         self._others: set[processes.Identity] = set()
         self._strays = False
 
     def living(self) -> list[processes.Status]:
         """Every one that has not ended, and is not this very process."""
         groups = self._groups()
-        candidates = {*self.new(), *(known.pid for known in self.known)}
+        candidates = {*self.new(), *(known.pid for known in list(self.known))}
         if not candidates.issuperset(groups):
             # The system does not tell the last pid (some sandboxes give a constant): then everybody is looked at.
             self._moment = self._moment._replace(last_pid=sys.maxsize)
@@ -75,26 +77,33 @@ class Members:
             with suppress(OSError):  # No descriptor is left to look with.
                 before = self._table.moment()
                 living = self.living()
-                if living or self._have_seen_all_since(before):
+                if living or self._are_cgroups_empty() or self._have_seen_all_since(before):
                     return living
         return self.living()
 
+    def _are_cgroups_empty(self) -> bool:
+        return bool(self.cgroups) and all(cgroup.is_empty() for cgroup in self.cgroups)
+
     def _have_seen_all_since(self, moment: processes.Moment) -> bool:
         statuses = map(self._table.status, self._table.since(moment))
-        seen = all(status is not None and status.identity in self._others for status in statuses)
+        seen = all(status is None or status.identity in self._others for status in statuses)
         return seen and not self._table.vanished_since(moment)
 
     def new(self) -> set[int]:
         """The pids of all that may have appeared since the moment, ours or not."""
         try:
             return set(self._table.since(self._moment))
-        except OSError:  # No descriptor is left to look with; the group can be signalled all the same.
+        except OSError:  # The group can be signalled all the same.
+            self.blind = True
             return set()
 
     def _add(
         self, found: dict[int, processes.Status], pid: int, groups: Collection[int], descends: bool = False
     ) -> None:
-        status = None if pid in found or pid == os.getpid() else self._table.status(pid)
+        try:
+            status = None if pid in found or pid == os.getpid() else self._table.status(pid)
+        except OSError:
+            self.blind, status = True, None
         if status is None or status.zombie:
             return
         if descends or status.group in groups or self._is_marked(status.identity):
@@ -108,7 +117,7 @@ class Members:
         if identity in self._others:
             return False
         mark = processes.mark_of(self._table, identity.pid)
-        if mark and self._owns(mark):
+        if any(map(self._owns, processes.marks_of(mark))):
             return True
         if mark != "":
             self._others.add(identity)

@@ -9,6 +9,7 @@ import io
 import itertools
 import os
 import re
+import secrets
 import subprocess
 import tempfile
 import time
@@ -37,8 +38,10 @@ class OutputLog:
     """
 
     def __init__(self, name: str = "service") -> None:
-        safe = re.sub(r"[^A-Za-z0-9_.-]+", "_", name)[-60:]
-        self._read_fd, self.path = tempfile.mkstemp(prefix=f"caseexec-{safe}-", suffix=".log")
+        safe = re.sub(r"[^A-Za-z0-9_.-]+", "_", name)[:100]
+        # Not mkstemp: its lock would be one to wait for in a signal handler.
+        self.path = os.path.join(tempfile.gettempdir(), f"caseexec-{safe}-{secrets.token_hex(4)}.log")
+        self._read_fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
         self._write_fd: int | None = None
         try:
             # Append mode: several processes write into it, and none overwrites another's lines.

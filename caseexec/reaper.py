@@ -16,6 +16,8 @@ import sys
 
 # Looked at this often where the system does not wake us at the end of a process (seconds).
 _LOOK = 0.5
+# pidfd_send_signal(2), since Linux 6.9: to the whole group that the process leads.
+_PIDFD_SIGNAL_PROCESS_GROUP = 1 << 2
 
 
 def main() -> None:
@@ -32,9 +34,12 @@ def main() -> None:
     entries = _follow(int(pid), int(keeper))
     if entries:
         sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
-        from caseexec import remains
-
-        remains.end_of_run(run_id, about, entries)
+        try:
+            from caseexec import remains
+        except ImportError:  # It went with the run, as a checkout or a virtual environment that was thrown away.
+            _end_leaders(entries)
+        else:
+            remains.end_of_run(run_id, about, entries)
     # Of a service that was stopped right before the end, it may not have been removed.
     for name in os.listdir(cgroups) if cgroups else ():
         if name.startswith(f"caseexec-{run_id}."):
@@ -65,6 +70,21 @@ def _follow(run: int, keeper: int) -> dict[bytes, bytes]:
                 entries.pop(key, None)
         if over or (ready and not data):
             return entries
+
+
+def _end_leaders(entries: dict[bytes, bytes]) -> None:
+    """The least that can be done: kill the groups whose leaders are there, the very processes that the run started."""
+    import json
+
+    for entry in entries.values():
+        pid, born = json.loads(entry).get("leader") or (0, 0)
+        leader = _watch(pid) if pid else None
+        try:
+            with open(f"/proc/{pid}/stat") as file:
+                if leader is not None and int(file.read().rpartition(")")[2].split()[19]) == born:
+                    signal.pidfd_send_signal(leader, signal.SIGKILL, None, _PIDFD_SIGNAL_PROCESS_GROUP)
+        except OSError:
+            continue
 
 
 def _watch(pid: int) -> int | None:

@@ -11,6 +11,7 @@ import json
 import math
 import os
 import secrets
+import signal
 import stat
 import sys
 import tempfile
@@ -226,6 +227,8 @@ def _read(path: str) -> RunRecord:
     if f"{data['id']}.json" != os.path.basename(path):
         raise ValueError("it is not the record of the run that its name says")
     services = tuple(_made(ServiceRecord, service) for service in data["services"])
+    if not all(0 < service.stop_signal < signal.NSIG and service.pid > 0 for service in services):
+        raise ValueError("a pid or signal in it is none")
     made: RunRecord = _made(RunRecord, {**data, "services": services})
     return made
 
@@ -262,7 +265,7 @@ def owner(pid: int) -> Owner:
 
 
 def _origin(pid: int) -> Origin | None:
-    mark = processes.mark_of(processes.table(), pid) or ""
+    marks = processes.marks_of(processes.mark_of(processes.table(), pid))[:1]
     status = processes.table().status(pid)
     try:
         with warnings.catch_warnings():
@@ -272,10 +275,10 @@ def _origin(pid: int) -> Origin | None:
         records = []
     for run in records:
         for service in run.services:
-            if service.mark == mark or (status is not None and service.leader == status.identity):
+            if service.mark in marks or (status is not None and service.leader == status.identity):
                 return Origin(run=run.id, pid=run.pid, alive=run.alive, command=run.command, own=run.pid == os.getpid(),
                               service=service.service, test_class=service.test_class, since=service.since)  # fmt: skip
-    return Origin(run=mark.rpartition(".")[0], records=directory()) if mark else None
+    return Origin(run=marks[0].rpartition(".")[0], records=directory()) if marks else None
 
 
 @functools.cache

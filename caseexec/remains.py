@@ -7,6 +7,7 @@ held by a descriptor, never to a number.
 
 from __future__ import annotations
 
+import glob
 import json
 import os
 import signal
@@ -69,8 +70,10 @@ class Remains:
         self._groups = groups
         self._strict = strict
         self._table = processes.table()
-        everybody = processes.Moment(last_pid=0, forks=-1, born=0)
-        self._members = Members(self._owns, self._own_groups, moment or everybody)
+        # Where the system does not tell the last pid (some sandboxes give a constant), we don't seem to be new either.
+        if moment is None or os.getpid() not in self._table.since(moment):
+            moment = processes.Moment(last_pid=0, forks=-1, born=0)
+        self._members = Members(self._owns, self._own_groups, moment)
         self._members.cgroups = [left.cgroup for left in groups if left.cgroup]
         self._left_of: dict[processes.Identity, Left] = {}
         self._told: set[tuple[processes.Identity, int]] = set()
@@ -86,7 +89,7 @@ class Remains:
         status = self._table.status(leader.pid)
         if status is None or status.identity != leader:
             return False  # It has ended, and its number may be a stranger's.
-        return not self._strict or processes.mark_of(self._table, leader.pid) == left.mark
+        return not self._strict or left.mark in processes.marks_of(processes.mark_of(self._table, leader.pid))
 
     def living(self) -> list[tuple[processes.Status, Left]]:
         """Every process of the run, and the group that it belongs to as far as that can be told."""
@@ -102,8 +105,8 @@ class Remains:
     def _candidates(self, status: processes.Status) -> Iterator[Left]:
         pid = status.identity.pid
         yield from (left for left in self._groups if left.leader and left.leader.pid == status.group)
-        mark = processes.mark_of(self._table, pid)
-        yield from (left for left in self._groups if left.mark == mark)
+        marks = processes.marks_of(processes.mark_of(self._table, pid))
+        yield from (left for left in self._groups if left.mark in marks)
         yield from (left for left in self._groups if left.cgroup and pid in left.cgroup.pids())
 
     def end(self, grace: float = _GRACE) -> list[int]:
@@ -158,7 +161,7 @@ class Remains:
 
     def _start_stop_commands(self) -> dict[str, threading.Thread]:
         hooks = {left.mark: threading.Thread(target=_run_stop_command, args=(left,))
-                 for left in self._groups if left.plan.command}  # fmt: skip
+                 for left in self._groups if left.plan.command and left.leader}  # fmt: skip
         for hook in hooks.values():
             with suppress(RuntimeError):  # No more threads; the stop signal does without.
                 hook.start()
@@ -189,7 +192,7 @@ def end_of_run(run_id: str, about: str, entries: Mapping[bytes, bytes]) -> None:
     groups = [_as_left(mark, entry) for mark, entry in known.items() if "leader" in entry]
     moment = processes.Moment(*json.loads(about)["moment"])
     survivors = Remains(run_id, groups, moment).end()
-    remove_paths(path for entry in known.values() for path in entry.get("paths", ()))
+    remove_paths(path for entry in known.values() for pattern in entry.get("paths", ()) for path in glob.glob(pattern))
     for where in {entry["record"] for entry in known.values() if "record" in entry and not survivors}:
         record.remove(run_id, where)  # With survivors somebody may want to know, and try again.
 

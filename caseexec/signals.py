@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import tempfile
 from types import FrameType
 from typing import Any
 
@@ -25,6 +26,8 @@ def install_signal_handlers() -> None:
 
     :raises ValueError: not called in the main thread, where Python wants signal handlers to be set.
     """
+    # Looked for now, as its lock is no RLock: a handler that interrupts the first look would wait for itself.
+    tempfile.gettempdir()
     for name in _NAMES:
         number = getattr(signal, name, None)
         if number is not None:

@@ -52,13 +52,18 @@ def main() -> None:
     ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     # First deaf: so none is passed on before there is somebody, or lost on a child that is not the command yet.
     everything = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
+    wait, go = os.pipe()
     child = os.fork()
     if child == 0:
+        os.close(go)
+        os.read(wait, 1)
         _take_back_what_python_does()
         signal.pthread_sigmask(signal.SIG_SETMASK, everything)
         _execute(sys.argv[1], sys.argv[2:])
     _pass_signals_on()
-    _let_go_of_files()
+    for number in signal.sigpending() - {signal.SIGCHLD}:
+        os.kill(child, number)  # What came before the fork only we have; one that it has, too, it gets but once.
+    _let_go_of_files()  # With them goes what the child waits for.
     signal.pthread_sigmask(signal.SIG_SETMASK, everything)
     _end_as(_wait_for_all(child))
 
@@ -90,7 +95,7 @@ _asked_to_end = False
 
 def _pass_on(number: int, frame: object) -> None:
     global _asked_to_end
-    _asked_to_end = True
+    _asked_to_end |= number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # One at a time.
     group = os.getpgrp()
     for child in _children():

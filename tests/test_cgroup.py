@@ -128,12 +128,14 @@ class ParentTests(unittest.TestCase):
             self.assertIsNone(cgroup.parent())
 
     def test_there_is_none_where_the_kernel_refuses_to_make_one(self) -> None:
-        with mock.patch.object(cgroup.os, "mkdir", side_effect=PermissionError):
+        with mock.patch.object(cgroup.os, "access", lambda path, mode: (path, mode) != (self.directory, os.W_OK)):
             self.assertIsNone(cgroup.parent())
 
     def test_there_is_none_on_a_kernel_that_cannot_kill_one(self) -> None:
-        with mock.patch.object(cgroup.os.path, "exists", lambda path: False):
-            self.assertIsNone(cgroup.parent())
+        for release, parent in (("5.13.9-amd64", None), ("5.14.0", self.directory), ("6.1.0-rc2", self.directory)):
+            with self.subTest(release), mock.patch.object(cgroup.os, "uname") as uname:
+                uname.return_value.release = release
+                self.assertEqual(cgroup.parent(), parent)
         self.assertEqual(os.listdir(self.directory), ["cgroup.procs"])
 
 

@@ -64,7 +64,7 @@ class CliCase(RunCase):
             (self.run_id, "RUN"), (sys.executable, "PYTHON"), (self.tmp, "DIR"), (os.path.realpath(self.tmp), "DIR"),
         ):  # fmt: skip
             output = output.replace(found, shown)
-        output = re.sub(r"(caseexec-\S*?)-[a-z0-9_]{8}\.log", r"\1.log", output)
+        output = re.sub(r"caseexec-RUN\.\d+-(\S*?)-[a-z0-9]{8}\.log", r"caseexec-RUN.N-\1.log", output)
         output = re.sub(r"\b[0-9]+\.[0-9] MiB", "SIZE", re.sub(r"\b[0-9]+ s\b", "AGE", output))
         return re.sub(r"pid [0-9]+(, [0-9]+)*", "pid PID", output)
 
@@ -82,7 +82,8 @@ class PsTests(CliCase):
         header, sh, server, *rest = output.splitlines()
         self.assertEqual(header.split(), "RUN STATE TEST CLASS SERVICE PID ADDRESS AGE MEMORY LOG".split())
         self.assertRegex(
-            sh, rf"^{self.run_id}  DEAD +sh +{self.pids[0]} \+1 +\d+ s +[\d.]+ MiB +\S+/caseexec-sh-\S+\.log$"
+            sh,
+            rf"^{self.run_id}  DEAD +sh +{self.pids[0]} \+1 +\d+ s +[\d.]+ MiB +\S+/caseexec-{self.run_id}\.1-sh-\S+\.log$",
         )
         name = re.escape(self.python)
         self.assertRegex(server, rf"DEAD +__main__\.CacheTests +{name} -c +{self.pids[1]} +127\.0\.0\.1:{self.port} ")
@@ -141,9 +142,9 @@ class ReapTests(CliCase):
             (0, "run RUN (DEAD, pid PID): ending sh, pid PID\n"
                 "run RUN (DEAD, pid PID): ending python -c of __main__.CacheTests, pid PID\n"
                 "run RUN (DEAD, pid PID): removed DIR/run/caseexec-RUN.2\n"
-                "run RUN (DEAD, pid PID): removed DIR/run/caseexec-sh.log\n"
-                "run RUN (DEAD, pid PID): removed DIR/run/caseexec-sh.log\n"
-                "run RUN (DEAD, pid PID): removed DIR/run/caseexec-__main__.CacheTests.log\n"
+                "run RUN (DEAD, pid PID): removed DIR/run/caseexec-RUN.N-sh.log\n"
+                "run RUN (DEAD, pid PID): removed DIR/run/caseexec-RUN.N-sh.log\n"
+                "run RUN (DEAD, pid PID): removed DIR/run/caseexec-RUN.N-__main__.CacheTests.log\n"
                 "run RUN (DEAD, pid PID): nothing is left\n"),
         )  # fmt: skip
         self.assertFalse(any(map(alive, self.pids)))
@@ -250,10 +251,10 @@ class AlreadyRunningTests(CliCase):
     def test_without_a_record_it_still_says_that_it_is_a_service(self) -> None:
         self.killed_run()
         os.rename(self.path("runtime/caseexec"), self.path("elsewhere"))
+        self.addCleanup(os.rename, self.path("elsewhere"), self.path("runtime/caseexec"))
         self.assertEqual(
             self.second(),
             ["  It is a service of caseexec run RUN, of which there is no record in DIR/runtime/caseexec: that run had "
              "another user, TMPDIR or XDG_RUNTIME_DIR.",
              "  End that process", "  Or use another port (its port)."],
         )  # fmt: skip
-        os.rename(self.path("elsewhere"), self.path("runtime/caseexec"))

@@ -5,6 +5,7 @@ import signal
 import subprocess
 import threading
 import unittest
+from contextlib import suppress
 from unittest import mock
 
 from caseexec import cgroup, processes, record, remains, supervisor
@@ -13,6 +14,10 @@ from caseexec.plan import StopPlan
 from caseexec.remains import Left, Remains
 from tests.helpers.leaks import NothingRemains, alive, quickly, soon
 from tests.helpers.programs import IGNORES_TERM, SLEEP, VANISHES, python
+
+
+# A leader that has ended; no process has this number.
+GONE = processes.Identity(2**22 + 1, 0)
 
 
 class RemainsCase(NothingRemains):
@@ -27,12 +32,17 @@ class RemainsCase(NothingRemains):
         environment = {**environment, **({processes.MARK: mark} if mark else {})}
         process = subprocess.Popen(command, env=environment, start_new_session=True, **popen)
         self.addCleanup(process.wait)
-        self.addCleanup(process.kill)
+        self.addCleanup(self.kill_group, process)
         if process.stdout:  # It says when it is ready.
             self.addCleanup(process.stdout.close)
             process.stdout.readline()
         self.assertTrue(soon(lambda: self.table.mark(process.pid) == mark))
         return process
+
+    def kill_group(self, process: subprocess.Popen) -> None:
+        """Kill a process that we have not waited for, and its group."""
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)
 
     def service(self, command=SLEEP, number: int = 1, **popen) -> subprocess.Popen:
         return self.start(f"{self.run_id}.{number}", command, **popen)
@@ -44,7 +54,8 @@ class RemainsCase(NothingRemains):
         return self.table.status(process.pid).identity
 
     def left(self, process: subprocess.Popen | None = None, number: int = 1, **facts) -> Left:
-        leader = None if process is None else self.identity(process)
+        gone = GONE if "plan" in facts else None
+        leader = gone if process is None else self.identity(process)
         return Left(**{"mark": f"{self.run_id}.{number}", "leader": leader, **facts})
 
     def remains(self, *groups: Left, **options) -> Remains:
@@ -346,6 +357,10 @@ class StopCommandTests(RemainsCase):
         self.remains(self.left(process, plan=stop)).end(grace=0)
         self.assertEqual(self.read("f"), "ended\n")
 
+    def test_it_is_not_run_for_a_service_that_had_not_begun(self) -> None:
+        self.remains(self.left(plan=self.plan(["touch", self.path("stopped")]), leader=None)).end()
+        self.assertFalse(os.path.exists(self.path("stopped")))
+
     def test_it_carries_a_mark_of_its_own(self) -> None:
         self.remains(self.left(plan=self.plan(f'echo "${processes.MARK}" >"{self.path("mark")}"', shell=True))).end()
         self.assertEqual(self.read("mark").strip(), f"{self.run_id}.1.stop")
@@ -386,7 +401,7 @@ class EndOfRunTests(RemainsCase):
         program = 'echo "$COLOUR $SIZE ${SHAPE-none}" >"$0"'
         stop = [["sh", "-c", program, self.path("seen")], False, "/", {"COLOUR": "red", "SHAPE": None}]
         with mock.patch.dict(os.environ, COLOUR="blue", SIZE="big", SHAPE="round"):
-            self.end(_1=self.entry(stop_command=stop))
+            self.end(_1=self.entry(leader=GONE, stop_command=stop))
         self.assertEqual(self.read("seen"), "red big none\n")
 
     def test_its_directories_and_logs_are_removed(self) -> None:

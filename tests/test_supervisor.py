@@ -105,7 +105,9 @@ class CommandTests(SupervisorCase):
 
     def signals(self, command: list[str], supervised: bool) -> tuple[int, list[str]]:
         process = subprocess.run(supervisor.command(command) if supervised else command, capture_output=True, text=True)
-        return process.returncode, [line for line in process.stdout.splitlines() if line.startswith("Sig")]
+        return process.returncode, [
+            line for line in process.stdout.splitlines() if line.startswith(("SigBlk", "SigIgn", "SigCgt"))
+        ]
 
     def test_what_is_ignored_stays_ignored(self) -> None:
         ignore = lambda: signal.signal(signal.SIGUSR1, signal.SIG_IGN)  # noqa: E731

@@ -14,7 +14,7 @@ from typing import IO, Any, Generic, Self, TypeVar, overload
 from caseexec import registry, supervisor
 from caseexec.deadline import LONGEST
 from caseexec.errors import CommandNotExecutable, CommandNotFound, DeclarationError, shorten
-from caseexec.processes import MARK
+from caseexec.processes import MARK, chain
 
 __all__ = ["START_TIMEOUT", "STOP_TIMEOUT", "Command", "CommandSettings", "fact", "split"]
 
@@ -103,7 +103,7 @@ class CommandSettings:
 
     @property
     def _popen_kwargs(self) -> dict[str, Any]:
-        settings = {"shell": self._shell, "cwd": self._cwd, "env": {**self.envvars, MARK: self._mark}}
+        settings = {"shell": self._shell, "cwd": self._cwd, "env": {**self.envvars, MARK: chain(self._mark)}}
         return {"text": True, **self._further_popen_kwargs, **settings}
 
     def _not_startable(

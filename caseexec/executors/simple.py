@@ -208,6 +208,7 @@ class SimpleExecutor(CommandSettings):
         self._owned, self._mark = owned, owned.group.mark
         if self._plan.command:
             owned.plan = replace(self._plan, environment=self.envvars)
+        owned.run.tell(owned)
         self._open_logs()
         streams = {"stdin": self._stdin, "stdout": self._capture.stdout, "stderr": self._capture.stderr}
         given = {name: stream for name, stream in streams.items() if stream is not None}
@@ -221,7 +222,8 @@ class SimpleExecutor(CommandSettings):
 
     def _open_logs(self) -> None:
         try:
-            self._capture.open(self._name or os.path.basename(self.command_parts[0]), self._stdout, self._stderr)
+            name = self._name or os.path.basename(self.command_parts[0])
+            self._capture.open(f"{self._mark}-{name}", self._stdout, self._stderr)
         except OSError as error:
             self._abort(keep_logs=False)
             raise _NoLog(error) from None

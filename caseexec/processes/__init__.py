@@ -25,11 +25,13 @@ __all__ = [
     "ProcessTable",
     "Procfs",
     "Status",
+    "chain",
     "describe",
     "has_markers",
     "holders",
     "mark_of",
     "marker",
+    "marks_of",
     "table",
     "tree",
     "user_name",
@@ -50,6 +52,17 @@ def mark_of(processes: ProcessTable, pid: int) -> str | None:
     mark = processes.mark(pid)
     # Programs that set their title, as Redis and nginx, overwrite their environment: more than emptied, it is no mark.
     return mark or processes.inherited_mark(pid) or mark
+
+
+def chain(mark: str) -> str:
+    """What a command of this mark carries: behind the marks of this process, which may itself be of a service."""
+    outer = os.environ.get(MARK, "")
+    return f"{outer}/{mark}" if outer else mark
+
+
+def marks_of(value: str | None) -> list[str]:
+    """The single marks in what a process carries, to be compared whole; the innermost first."""
+    return value.split("/")[::-1] if value else []
 
 
 def tree(processes: ProcessTable, root: int) -> Iterator[int]:

@@ -54,7 +54,10 @@ class ProcessTable(Protocol):
     """What caseexec asks of the operating system."""
 
     def status(self, pid: int) -> Status | None:
-        """Look at a process; ``None`` when there is none."""
+        """Look at a process; ``None`` when there is none.
+
+        :raises OSError: no file descriptor is left to look with.
+        """
 
     def mark(self, pid: int) -> str | None:
         """The whole value of :data:`MARK` in a process's environment; ``None`` without one, or if it can't be read.
@@ -78,7 +81,7 @@ class ProcessTable(Protocol):
         """The pids that may have appeared since *moment*; every one that did is among them."""
 
     def vanished_since(self, moment: Moment) -> bool:
-        """Whether somebody may have appeared since *moment* who has ended already."""
+        """Whether somebody may have appeared since *moment* who has ended already, as far as the system tells."""
 
     def everybody(self) -> Iterable[int]:
         """Every pid."""

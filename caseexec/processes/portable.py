@@ -53,7 +53,7 @@ class Portable:
         return [process.pid for process in found if (process.info["create_time"] or 0) >= moment.born]
 
     def vanished_since(self, moment: Moment) -> bool:
-        return True
+        return False  # It is not told.
 
     def everybody(self) -> Iterable[int]:
         import psutil

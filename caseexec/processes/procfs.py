@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import signal
@@ -26,7 +27,9 @@ class Procfs:
         try:
             # The name may hold blanks and parentheses; the fields begin after the last one.
             fields = _read(f"/proc/{pid}/stat").rpartition(b")")[2].split()
-        except OSError:
+        except OSError as error:
+            if error.errno in (errno.EMFILE, errno.ENFILE):
+                raise  # It may well be there: who can't look must not say that it is gone.
             return None
         # Of a process whose main thread has ended before the others, too, the state is said to be Z.
         zombie = fields[0] in (b"Z", b"X") and int(fields[17]) <= 1

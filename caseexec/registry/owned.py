@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import glob
 import os
+import tempfile
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -71,11 +73,10 @@ class OwnedGroup:
     leader: Identity | None = None
 
     def spawn(self, args: str | Sequence[str], **popen: Any) -> None:
-        """Start the command, as :meth:`ProcessGroup.spawn`; whoever outlives the run knows of it before and after.
+        """Start the command, as :meth:`ProcessGroup.spawn`, and let others know of it.
 
         :raises OSError: as :class:`subprocess.Popen`.
         """
-        self.run.tell(self)
         self.group.spawn(args, **popen)
         status = table().status(self.group.pid)
         self.leader, self.since = status and status.identity, time.time()
@@ -127,7 +128,8 @@ class OwnedGroup:
             "kill_signal": plan.kill_signal,
             "supervised": self.group.supervised,
             "cgroup": self.group.cgroup.path if self.group.cgroup else "",
-            "paths": [log.path for log in self.logs],
+            # By a pattern, as they are not there yet when this is told for the first time.
+            "paths": [os.path.join(glob.escape(tempfile.gettempdir()), f"caseexec-{self.group.mark}-*")],
             "record": record.directory(),
         }
         if plan.command and self.about:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import functools
+import glob
 import itertools
 import os
 import secrets
@@ -22,11 +23,11 @@ from caseexec import cgroup, record
 from caseexec.cgroup import Cgroup
 from caseexec.deadline import Deadline
 from caseexec.directories import remove_tree
-from caseexec.errors import RecordWarning
+from caseexec.errors import BlindWarning, RecordWarning
 from caseexec.group import ProcessGroup
 from caseexec.output import OutputLog
 from caseexec.plan import StopPlan
-from caseexec.processes import MARK, has_markers, table
+from caseexec.processes import MARK, chain, has_markers, table
 from caseexec.record import RunRecord, ServiceRecord
 from caseexec.registry.owned import About, OwnedGroup
 from caseexec.registry.reaping import Reaper, turned_off
@@ -101,11 +102,12 @@ class Run:
         :returns: its return code, ``None`` if it had to be killed; and what it wrote.
         :raises OSError: it could not be started.
         """
-        owned = self.own(plan, [OutputLog("command")])
-        log = owned.logs[0]
+        owned = self.own(plan, [])
         try:
             self.tell(owned)
-            environment = {**plan.environment, MARK: owned.group.mark}
+            log = OutputLog(f"{owned.group.mark}-command")
+            owned.logs.append(log)
+            environment = {**plan.environment, MARK: chain(owned.group.mark)}
             code = owned.group.run(command, deadline, shell=plan.shell, cwd=plan.cwd, env=environment,
                                    stdin=subprocess.DEVNULL, stdout=log.writer, stderr=log.writer)  # fmt: skip
             return code, log.tail()
@@ -117,9 +119,13 @@ class Run:
         if owned in self.groups:
             self.groups.discard(owned)
             if self.pid == os.getpid():
-                self.reaper.forget(owned.group.mark)
+                # In this order: killed in between, the reaper still knows where the record is.
                 if owned.about:
                     self.write_record()
+                if owned.group.blind:
+                    warnings.warn(BlindWarning(owned.group.mark), stacklevel=3)
+                else:
+                    self.reaper.forget(owned.group.mark)
 
     # -- the record ----------------------------------------------------------------------------------------------------
 
@@ -153,7 +159,7 @@ class Run:
         }  # fmt: skip
         return RunRecord(
             id=self.id, pid=self.pid, born=own.identity.born if own else 0, system=record.system(),
-            command=shlex.join([sys.executable, *sys.orig_argv[1:]]), cwd=_cwd(), since=self.since,
+            command=shlex.join([sys.executable or "python", *sys.orig_argv[1:]]), cwd=_cwd(), since=self.since,
             means=tuple(name for name, used in means.items() if used), reaper=self.reaper.pid,
             paths=(*self.directories, *(log.path for owned in groups for log in owned.logs)), services=services,
         )  # fmt: skip
@@ -164,7 +170,7 @@ class Run:
         """Make a temporary directory (mode 0700) that goes with the run at the latest."""
         path = os.path.join(tempfile.gettempdir(), f"caseexec-{self.new_mark()}")
         self.directories.add(path)
-        self._tell(path, {"paths": [path]})
+        self._tell(path, {"paths": [glob.escape(path)]})
         os.mkdir(path, 0o700)
         return path
 
@@ -194,6 +200,7 @@ class Run:
                 break
             except BaseException:  # Most likely an impatient user: no more politeness, but none is left out.
                 deadline = Deadline(0)
+        self.write_record()
         cgroup.await_arrivals()
         self.reaper.close()
 
