@@ -133,7 +133,8 @@ class ParentTests(unittest.TestCase):
 
     def test_there_is_none_on_a_kernel_that_cannot_kill_one(self) -> None:
         for release, parent in (("5.13.9-amd64", None), ("5.14.0", self.directory), ("6.1.0-rc2", self.directory)):
-            with self.subTest(release), mock.patch.object(cgroup.os, "uname") as uname:
+            without = mock.patch.object(cgroup.os.path, "exists", lambda path: False)
+            with self.subTest(release), without, mock.patch.object(cgroup.os, "uname") as uname:
                 uname.return_value.release = release
                 self.assertEqual(cgroup.parent(), parent)
         self.assertEqual(os.listdir(self.directory), ["cgroup.procs"])

@@ -15,7 +15,6 @@ from caseexec.remains import Left, Remains
 from tests.helpers.leaks import NothingRemains, alive, quickly, soon
 from tests.helpers.programs import IGNORES_TERM, SLEEP, VANISHES, python
 
-
 # A leader that has ended; no process has this number.
 GONE = processes.Identity(2**22 + 1, 0)
 
