@@ -1,32 +1,32 @@
-"""A cgroup v2 of our own, where one can be made: it names every descendant at once and ends them all.
+"""A cgroup v2 of our own, where one can be made: it names every descendant at once.
 
 What descends from a member is a member, whatever it does to its session, its parents or its environment (cgroups(7)).
 One can be made by root in most virtual machines, and by a user whose cgroup was delegated (systemd's user slices).
+
+To move a process into a cgroup takes the kernel 10 ms and more, in which it may have started others. So none is moved:
+the thread that starts a service goes there for that moment, which takes it no time, and the service is born there. The
+threads of one process can be in several cgroups where these are *threaded* ones (Linux 4.14).
 """
 
 from __future__ import annotations
 
-import _thread
-import functools
 import os
 import re
+import signal
 import sys
-import threading
-from collections.abc import Callable, Iterable
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
-__all__ = ["SWITCH", "Cgroup", "Stay", "await_arrivals", "own_directory", "parent"]
+__all__ = ["SWITCH", "Cgroup", "own_directory", "parent"]
 
 SWITCH = "CASEEXEC_CGROUP"
 """The environment variable that turns cgroups off when it is ``0``."""
 
-_PATIENCE = 1.0
-
 
 class Cgroup:
-    """One cgroup, with those below it.
+    """One cgroup, with those below it; for one service.
 
-    :param path: its directory.
+    :param path: its directory, below that of this process's own.
     """
 
     def __init__(self, path: str) -> None:
@@ -38,39 +38,82 @@ class Cgroup:
             os.mkdir(self.path)
         except OSError:
             return False
-        return True
+        # The kernel also refuses to have processes above that others are to be in, beside this one.
+        if _write(self._file("type"), "threaded"):
+            return True
+        self.remove()
+        return False
 
-    def add(self, pid: int) -> bool:
-        """Take a process in; ``False``: it has ended, or may not be moved.
+    @contextmanager
+    def entered(self) -> Iterator[bool]:
+        """Be in there with this thread, and with no other, for the time of a ``with`` block; what it forks stays.
 
-        What it forks from now on is a member too. This can take 10 ms, in which no other cgroup can be made either: the
-        kernel waits until every processor knows of it. Moves right after one another share that wait.
+        :returns: whether the kernel has let us in.
         """
-        return self._write("procs", str(pid))
+        inside = _write(self._file("threads"), "0")
+        try:
+            yield inside
+        finally:
+            if inside:
+                self._leave("0")
+
+    def _leave(self, thread: str) -> None:
+        # An interrupt in between must not leave us there: whatever we start later would be a member.
+        interrupt = None
+        while True:
+            try:
+                _write(os.path.join(os.path.dirname(self.path), "cgroup.threads"), thread)
+                break
+            except BaseException as error:
+                interrupt = error
+        if interrupt is not None:
+            raise interrupt
 
     def pids(self) -> list[int]:
         """Every member, also those of cgroups that were made below; zombies are none."""
-        found: list[int] = []
-        for directory, _, _ in os.walk(self.path):
-            with suppress(OSError), open(os.path.join(directory, "cgroup.procs")) as file:
-                found += map(int, file.read().split())
-        return found
+        found: dict[int, None] = {}
+        for thread in self._threads():
+            process = _process_of(thread)
+            if process == os.getpid():  # An interrupt has kept a thread of ours there.
+                self._leave(str(thread))
+            elif process is not None:
+                found[process] = None
+        return list(found)
+
+    def _threads(self) -> Iterator[int]:
+        for directory in self._directories():
+            with suppress(OSError), open(os.path.join(directory, "cgroup.threads"), "rb") as file:
+                yield from map(int, file.read().split())
+
+    def _directories(self) -> list[str]:
+        """Its own, and those of cgroups below it, which a run within the service makes."""
+        with suppress(OSError):
+            if os.stat(self.path).st_nlink > 2:
+                return [directory for directory, _, _ in os.walk(self.path)]
+        return [self.path]
 
     def is_empty(self) -> bool:
-        """Whether it has been made, and nobody lives in it; nobody can be missed here."""
+        """Whether it is there, and nobody lives in it; nobody can be missed here."""
         try:
-            with open(self._file("events")) as file:
-                return "populated 0" in file.read()
+            with open(self._file("events"), "rb", 0) as file:
+                return b"populated 0" in file.read(1024)
         except OSError:
             return False
 
-    def kill(self) -> bool:
-        """Send SIGKILL to every member, in one step that no fork escapes; ``False``: the kernel refused."""
-        return self._write("kill", "1")
+    def kill(self) -> None:
+        """Send SIGKILL to every member. They are frozen meanwhile, so that they neither fork nor end before."""
+        pids = self.pids()
+        if not pids:
+            return
+        _write(self._file("freeze"), "1")
+        for pid in self.pids():
+            with suppress(ProcessLookupError, PermissionError):
+                os.kill(pid, signal.SIGKILL)
+        _write(self._file("freeze"), "0")
 
     def remove(self) -> bool:
         """Remove it, with those below it; ``False``: it still has members."""
-        for directory, _, _ in os.walk(self.path, topdown=False):
+        for directory in reversed(self._directories()):
             with suppress(OSError):
                 os.rmdir(directory)
         return not os.path.exists(self.path)
@@ -78,87 +121,36 @@ class Cgroup:
     def _file(self, name: str) -> str:
         return os.path.join(self.path, f"cgroup.{name}")
 
-    def _write(self, name: str, text: str) -> bool:
-        try:
-            with open(self._file(name), "w") as file:
-                file.write(text)
-        except OSError:
-            return False
-        return True
+
+def _write(path: str, text: str) -> bool:
+    try:
+        descriptor = os.open(path, os.O_WRONLY | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        os.write(descriptor, text.encode())
+    except OSError:
+        return False
+    finally:
+        os.close(descriptor)
+    return True
 
 
-class Stay:
-    """A process and what descends from it in a cgroup, from its way there to the removal.
-
-    The way is gone in a thread, as the kernel may take 10 ms for it; it ends in that time.
-
-    :param descendants: tells the present descendants of a process.
-    """
-
-    def __init__(self, cgroup: Cgroup, pid: int, descendants: Callable[[int], Iterable[int]]) -> None:
-        self._cgroup = cgroup
-        self._arrived = self._over = False
-        self._done = threading.Event()
-        _notice_forks()
-        _under_way.add(self._done)
-        try:
-            # Not threading's, whose start() waits until the new thread pauses for the first time.
-            _thread.start_new_thread(self._enter, (pid, descendants))
-        except RuntimeError:  # No more threads.
-            self._enter(pid, descendants)
-
-    def _enter(self, pid: int, descendants: Callable[[int], Iterable[int]]) -> None:
-        entered: set[int] = set()
-        try:
-            self._cgroup.create()
-            while not self._over and (new := {pid, *descendants(pid)} - entered):
-                for member in new:
-                    self._cgroup.add(member)
-                entered |= new
-        finally:
-            self._arrived = True
-            if self._over:
-                self._cgroup.remove()
-            self._done.set()
-            _under_way.discard(self._done)
-
-    def end(self) -> None:
-        """Remove the cgroup, now that all have ended; if the process is still under way, when it arrives."""
-        self._over = True
-        if self._arrived:
-            self._cgroup.remove()
-
-
-# A fork meanwhile would be that of a process with several threads, of which Python warns.
-_under_way: set[threading.Event] = set()
-
-
-def await_arrivals() -> None:
-    """Wait until no process is under way to its cgroup."""
-    for done in list(_under_way):
-        done.wait(_PATIENCE)
-
-
-@functools.cache
-def _notice_forks() -> None:
-    os.register_at_fork(before=await_arrivals, after_in_child=_under_way.clear)
+def _process_of(thread: int) -> int | None:
+    with suppress(OSError), open(f"/proc/{thread}/status", "rb", 0) as file:
+        return int(file.read(1024).partition(b"\nTgid:")[2].split(None, 1)[0])
+    return None
 
 
 def parent() -> str | None:
     """The directory below which this process can make cgroups; ``None`` where it can't, or when turned off."""
     own = own_directory() if os.environ.get(SWITCH) != "0" else None
-    # To move a process, the kernel wants this one to be writable too: the nearest that both cgroups are below.
-    if own is None or not os.access(os.path.join(own, "cgroup.procs"), os.W_OK):
+    # To move a thread, the kernel wants these to be writable too: of the nearest that both cgroups are below.
+    files = [] if own is None else [own, *(os.path.join(own, f"cgroup.{name}") for name in ("procs", "threads"))]
+    if own is None or not all(os.access(path, os.W_OK) for path in files):
         return None
-    if not os.access(own, os.W_OK) or not _can_kill(own):
-        return None
-    return own
-
-
-def _can_kill(own: str) -> bool:
-    """Whether cgroups have ``cgroup.kill`` here, which came with Linux 5.14; the topmost has none itself."""
-    version = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2]))
-    return os.path.exists(os.path.join(own, "cgroup.kill")) or version >= (5, 14)
+    # cgroup.freeze came with this version; the topmost cgroup has none to look for.
+    return own if tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) >= (5, 2) else None
 
 
 def own_directory() -> str | None:

@@ -13,13 +13,13 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterable, Sequence
-from contextlib import suppress
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from caseexec import processes, record
-from caseexec.cgroup import Cgroup, Stay
+from caseexec.cgroup import Cgroup
 from caseexec.deadline import Deadline
 from caseexec.errors import Owner
 from caseexec.members import Members
@@ -76,7 +76,6 @@ class ProcessGroup:
         self._table = processes.table()
         self._members = Members(mark.__eq__, lambda: (self.pid,) if self.held else (), self._table.moment())
         self.cgroup = cgroup
-        self._stay: Stay | None = None
         self._exit: _Watch | None = None
         self._woken = False
 
@@ -91,14 +90,24 @@ class ProcessGroup:
             inherited = (*popen.get("pass_fds", ()), *([] if marker is None else [marker]))
             if popen.get("close_fds", True):
                 popen = {**popen, "pass_fds": inherited}
-            self.process = subprocess.Popen(command, **{**popen, "start_new_session": True})
+            with self._in_cgroup():
+                self.process = subprocess.Popen(command, **{**popen, "start_new_session": True})
         finally:
             if marker is not None:
                 os.close(marker)
         self._exit = _watch_exit(self.process.pid)
-        if self.cgroup is not None:
-            self._members.cgroups.append(self.cgroup)
-            self._stay = Stay(self.cgroup, self.process.pid, lambda pid: processes.tree(self._table, pid))
+
+    @contextmanager
+    def _in_cgroup(self) -> Iterator[None]:
+        if self.cgroup is None or not self.cgroup.create():
+            self.cgroup = None
+            yield
+            return
+        self._members.cgroups.append(self.cgroup)
+        with self.cgroup.entered() as inside:
+            yield
+        if not inside:
+            self._leave_cgroup()
 
     def run(self, command: str | Sequence[str], deadline: Deadline, **popen: Any) -> int | None:
         """Run a helper command to its end; when the deadline comes first, kill it with all its children.
@@ -312,9 +321,18 @@ class ProcessGroup:
                 cgroup.kill()
 
     def _reap(self) -> int | None:
-        if self._stay is not None:
-            self._stay.end()
-            self._members.cgroups.clear()
+        try:
+            return self._reaped()
+        finally:
+            self._leave_cgroup()
+
+    def _leave_cgroup(self) -> None:
+        for cgroup in self._members.cgroups:
+            cgroup.remove()
+        self._members.cgroups.clear()
+        self.cgroup = None
+
+    def _reaped(self) -> int | None:
         if self.process is None:  # An interrupted spawn: its child, if there was one, was ended by its mark.
             for identity in self._members.known:
                 with suppress(ChildProcessError):

@@ -1,18 +1,16 @@
-import _thread
 import os
 import secrets
 import subprocess
 import sys
 import tempfile
 import threading
-import time
 import unittest
 from unittest import mock
 
 from caseexec import cgroup
-from caseexec.cgroup import Cgroup, Stay
+from caseexec.cgroup import Cgroup
 from tests.helpers.leaks import NothingRemains, alive, soon
-from tests.helpers.programs import SLEEP
+from tests.helpers.programs import SLEEP, python
 
 
 @unittest.skipIf(cgroup.parent() is None, "no cgroup v2 can be made here")
@@ -31,9 +29,9 @@ class CgroupTests(NothingRemains):
         return process
 
     def member(self, command=SLEEP) -> subprocess.Popen:
-        process = self.start(command)
-        self.assertTrue(self.cgroup.add(process.pid))
-        return process
+        with self.cgroup.entered() as inside:
+            self.assertTrue(inside)
+            return self.start(command)
 
     def test_it_knows_its_members(self) -> None:
         self.assertEqual(self.cgroup.pids(), [])
@@ -41,53 +39,113 @@ class CgroupTests(NothingRemains):
         self.start()
         self.assertEqual(set(self.cgroup.pids()), members)
 
-    def test_what_a_member_starts_is_a_member(self) -> None:
-        ready = self.path("ready")
-        process = self.start(["sh", "-c", 'while [ ! -e "$0" ]; do sleep 0.01; done; setsid sleep 300', ready])
-        self.cgroup.add(process.pid)
-        with open(ready, "w"):
-            pass
+    def test_who_is_started_there_is_a_member_from_birth_with_all_it_starts(self) -> None:
+        process = self.member(["sh", "-c", "setsid env -i sleep 300 & exec sleep 300"])
         self.assertTrue(soon(lambda: len({*self.cgroup.pids()} - {process.pid}) == 1))
+
+    def test_what_we_start_before_and_after_is_none(self) -> None:
+        before, _, after = self.start(), self.member(), self.start()
+        self.assertEqual({before.pid, after.pid} & {*self.cgroup.pids()}, set())
+        self.assertNotIn(os.path.basename(self.cgroup.path), open("/proc/thread-self/cgroup").read())
+
+    def test_what_another_thread_of_ours_starts_meanwhile_is_none(self) -> None:
+        others: list[subprocess.Popen] = []
+        with self.cgroup.entered():
+            thread = threading.Thread(target=lambda: others.append(self.start()))
+            ended = threading.Thread(target=lambda: None)
+            ended.start()
+            ended.join()
+        self.assertEqual(self.cgroup.pids(), [])
+        thread.start()
+        thread.join()
+        self.assertEqual(self.cgroup.pids(), [])
+
+    def test_we_leave_when_the_start_fails(self) -> None:
+        with self.assertRaises(FileNotFoundError):
+            self.member(["/no/such/program"])
+        self.assertEqual((self.cgroup.pids(), self.cgroup.remove()), ([], True))
+
+    def test_an_interrupt_on_the_way_out_does_not_keep_us_there(self) -> None:
+        write, interrupts = cgroup._write, iter([KeyboardInterrupt])
+
+        def interrupted(path: str, text: str) -> bool:
+            if os.path.dirname(path) != self.cgroup.path:
+                for interrupt in interrupts:
+                    raise interrupt
+            return write(path, text)
+
+        with (
+            mock.patch.object(cgroup, "_write", interrupted),
+            self.assertRaises(KeyboardInterrupt),
+            self.cgroup.entered(),
+        ):
+            pass
+        self.assertEqual((self.cgroup.pids(), self.cgroup.remove()), ([], True))
+
+    def test_a_thread_of_ours_that_was_kept_there_is_taken_out_and_never_killed(self) -> None:
+        self.assertTrue(cgroup._write(os.path.join(self.cgroup.path, "cgroup.threads"), "0"))
+        self.assertEqual(self.cgroup.pids(), [])
+        self.assertTrue(self.cgroup.remove())
 
     def test_a_zombie_is_no_member(self) -> None:
         process = self.member()
         process.kill()
         self.assertTrue(soon(lambda: self.cgroup.pids() == []))
+        self.assertTrue(self.cgroup.is_empty())
+
+    def test_a_process_of_several_threads_is_one_member(self) -> None:
+        program = "import threading, time\nfor _ in range(3): threading.Thread(target=time.sleep, args=(300,)).start()"
+        process = self.member(python(program))
+        self.assertTrue(soon(lambda: len(list(self.cgroup._threads())) == 4))
+        self.assertEqual(self.cgroup.pids(), [process.pid])
 
     def test_members_of_cgroups_below_are_members_too(self) -> None:
-        process, below = self.member(), Cgroup(os.path.join(self.cgroup.path, "below"))
-        below.create()
-        self.assertTrue(below.add(process.pid))
+        below = Cgroup(os.path.join(self.cgroup.path, "below"))
+        self.assertTrue(below.create())
+        with below.entered():
+            process = self.start()
         self.assertEqual(self.cgroup.pids(), [process.pid])
-        self.assertTrue(self.cgroup.kill())
+        self.cgroup.kill()
         process.wait(10)
         self.assertTrue(soon(self.cgroup.remove))
 
-    def test_all_members_are_killed_at_once_and_nobody_else(self) -> None:
+    def test_all_members_are_killed_and_nobody_else(self) -> None:
         members, other = [self.member() for _ in range(3)], self.start()
-        self.assertTrue(self.cgroup.kill())
+        self.assertFalse(self.cgroup.is_empty())
+        self.cgroup.kill()
         self.assertEqual([process.wait(10) for process in members], [-9] * 3)
         self.assertIsNone(other.poll())
+        self.assertTrue(soon(self.cgroup.is_empty))
+
+    def test_who_forks_all_the_time_is_killed_with_all_its_forks(self) -> None:
+        # One after another, each in a session of its own and gone at once; there is an end to it.
+        program = "import os\nfor _ in range(20000):\n    if os.fork(): os._exit(0)\n    os.setsid()"
+        self.member(python(program))
+        self.assertTrue(soon(lambda: [self.cgroup.kill(), self.cgroup.is_empty()][1]))
 
     def test_one_with_members_is_not_removed(self) -> None:
         process = self.member()
         self.assertFalse(self.cgroup.remove())
         self.assertEqual(self.cgroup.pids(), [process.pid])
-
-    def test_an_ended_process_cannot_be_added(self) -> None:
-        process = self.start()
-        process.kill()
-        process.wait()
-        self.assertFalse(self.cgroup.add(process.pid))
+        self.assertTrue(alive(process.pid))
 
     def test_one_that_is_there_is_not_made_again(self) -> None:
         self.assertFalse(self.cgroup.create())
+
+    def test_one_that_the_kernel_does_not_want_to_be_threaded_is_none(self) -> None:
+        other = Cgroup(f"{self.cgroup.path}-other")
+        with mock.patch.object(cgroup, "_write", return_value=False):
+            self.assertFalse(other.create())
+        self.assertFalse(os.path.exists(other.path))
 
 
 class NoCgroupTests(unittest.TestCase):
     def test_one_that_is_not_there_refuses_everything(self) -> None:
         never = Cgroup("/no/such/cgroup")
-        self.assertEqual((never.create(), never.add(1), never.kill(), never.pids()), (False, False, False, []))
+        self.assertEqual((never.create(), never.pids(), never.is_empty()), (False, [], False))
+        with never.entered() as inside:
+            self.assertFalse(inside)
+        never.kill()
         self.assertTrue(never.remove(), "there is nothing to remove")
 
 
@@ -95,23 +153,21 @@ class ParentTests(unittest.TestCase):
     def setUp(self) -> None:
         self.directory = tempfile.mkdtemp(prefix="t-")
         self.addCleanup(os.rmdir, self.directory)
-        self.procs = os.path.join(self.directory, "cgroup.procs")
-        with open(self.procs, "w"):
-            pass
-        self.addCleanup(os.unlink, self.procs)
+        for name in ("procs", "threads"):
+            path = os.path.join(self.directory, f"cgroup.{name}")
+            with open(path, "w"):
+                pass
+            self.addCleanup(os.unlink, path)
         for patch in (
             mock.patch.dict(os.environ),
             mock.patch.object(cgroup, "own_directory", lambda: self.directory),
-            # An ordinary directory has no such file.
-            mock.patch.object(cgroup.os.path, "exists", lambda path: path.endswith("/cgroup.kill")),
         ):
             patch.start()
             self.addCleanup(patch.stop)
         os.environ.pop(cgroup.SWITCH, None)
 
-    def test_it_is_our_own_and_the_attempt_leaves_nothing_behind(self) -> None:
+    def test_it_is_our_own_directory(self) -> None:
         self.assertEqual(cgroup.parent(), self.directory)
-        self.assertEqual(os.listdir(self.directory), ["cgroup.procs"])
 
     def test_there_is_none_when_turned_off(self) -> None:
         os.environ[cgroup.SWITCH] = "0"
@@ -123,21 +179,20 @@ class ParentTests(unittest.TestCase):
         with mock.patch.object(cgroup, "own_directory", return_value=None):
             self.assertIsNone(cgroup.parent())
 
-    def test_there_is_none_where_we_may_not_move_a_process(self) -> None:
-        with mock.patch.object(cgroup.os, "access", lambda path, mode: (path, mode) != (self.procs, os.W_OK)):
-            self.assertIsNone(cgroup.parent())
+    def test_there_is_none_where_we_may_not_write(self) -> None:
+        for closed in ("", "cgroup.procs", "cgroup.threads"):
+            path = os.path.join(self.directory, closed).rstrip("/")
+            with (
+                self.subTest(closed),
+                mock.patch.object(cgroup.os, "access", lambda name, mode, path=path: (name, mode) != (path, os.W_OK)),
+            ):
+                self.assertIsNone(cgroup.parent())
 
-    def test_there_is_none_where_the_kernel_refuses_to_make_one(self) -> None:
-        with mock.patch.object(cgroup.os, "access", lambda path, mode: (path, mode) != (self.directory, os.W_OK)):
-            self.assertIsNone(cgroup.parent())
-
-    def test_there_is_none_on_a_kernel_that_cannot_kill_one(self) -> None:
-        for release, parent in (("5.13.9-amd64", None), ("5.14.0", self.directory), ("6.1.0-rc2", self.directory)):
-            without = mock.patch.object(cgroup.os.path, "exists", lambda path: False)
-            with self.subTest(release), without, mock.patch.object(cgroup.os, "uname") as uname:
+    def test_there_is_none_on_a_kernel_that_cannot_freeze_one(self) -> None:
+        for release, parent in (("4.19.9-amd64", None), ("5.2.0", self.directory), ("6.1.0-rc2", self.directory)):
+            with self.subTest(release), mock.patch.object(cgroup.os, "uname") as uname:
                 uname.return_value.release = release
                 self.assertEqual(cgroup.parent(), parent)
-        self.assertEqual(os.listdir(self.directory), ["cgroup.procs"])
 
 
 @unittest.skipUnless(sys.platform == "linux", "only Linux has cgroups")
@@ -187,97 +242,3 @@ class OwnDirectoryTests(unittest.TestCase):
     def test_there_is_none_on_other_systems(self) -> None:
         with mock.patch.object(sys, "platform", "darwin"):
             self.assertIsNone(self.own_directory("0::/\n", self.ROOT))
-
-
-class SlowCgroup:
-    """A cgroup that takes nobody in until it may."""
-
-    def __init__(self) -> None:
-        self.happened: list[object] = []
-        self.may = threading.Event()
-
-    def create(self) -> bool:
-        self.happened.append("created")
-        return True
-
-    def add(self, pid: int) -> bool:
-        self.may.wait(30)
-        self.happened.append(pid)
-        return True
-
-    def remove(self) -> bool:
-        self.happened.append("removed")
-        return True
-
-
-class StayTests(unittest.TestCase):
-    def setUp(self) -> None:
-        self.cgroup = SlowCgroup()
-        self.addCleanup(cgroup.await_arrivals)
-        self.addCleanup(self.cgroup.may.set)
-
-    def arrive(self) -> None:
-        self.cgroup.may.set()
-        cgroup.await_arrivals()
-
-    def test_a_process_goes_there_while_its_start_goes_on(self) -> None:
-        Stay(self.cgroup, 7, lambda pid: ())
-        self.assertTrue(soon(lambda: self.cgroup.happened == ["created"]), "and it is still under way")
-        self.arrive()
-        self.assertEqual(self.cgroup.happened, ["created", 7])
-
-    def test_those_that_it_has_started_meanwhile_follow_each_once(self) -> None:
-        born = iter([[], [8], [8, 9], [8, 9]])
-        Stay(self.cgroup, 7, lambda pid: next(born))
-        self.arrive()
-        self.assertEqual(self.cgroup.happened, ["created", 7, 8, 9])
-
-    def test_at_its_end_the_cgroup_is_removed(self) -> None:
-        stay = Stay(self.cgroup, 7, lambda pid: ())
-        self.arrive()
-        stay.end()
-        self.assertEqual(self.cgroup.happened, ["created", 7, "removed"])
-
-    def test_one_that_ends_under_way_is_removed_when_it_arrives(self) -> None:
-        stay = Stay(self.cgroup, 7, lambda pid: ())
-        stay.end()
-        self.assertNotIn("removed", self.cgroup.happened)
-        self.arrive()
-        self.assertEqual(self.cgroup.happened[-1], "removed")
-
-    def test_no_thread_remains(self) -> None:
-        before = _thread._count()
-        Stay(self.cgroup, 7, lambda pid: ())
-        self.assertTrue(soon(lambda: _thread._count() == before + 1))
-        self.arrive()
-        self.assertTrue(soon(lambda: _thread._count() == before))
-        self.assertEqual(cgroup._under_way, set())
-
-    def test_an_error_on_the_way_still_ends_the_stay(self) -> None:
-        def vanished(pid: int) -> list[int]:
-            raise OSError("no descriptor is left to look with")
-
-        self.cgroup.may.set()
-        with mock.patch.object(sys, "unraisablehook"):
-            stay = Stay(self.cgroup, 7, vanished)
-            cgroup.await_arrivals()
-        stay.end()
-        self.assertEqual((self.cgroup.happened[-1], cgroup._under_way), ("removed", set()))
-
-    def test_without_a_thread_the_start_waits_for_it(self) -> None:
-        self.cgroup.may.set()
-        with mock.patch.object(_thread, "start_new_thread", side_effect=RuntimeError("can't start new thread")):
-            stay = Stay(self.cgroup, 7, lambda pid: ())
-        self.assertEqual((self.cgroup.happened, cgroup._under_way), (["created", 7], set()))
-        stay.end()
-        self.assertEqual(self.cgroup.happened[-1], "removed")
-
-    def test_a_fork_waits_for_it_and_the_child_has_none(self) -> None:
-        # No other thread may release it: of that one, too, a fork would warn.
-        with mock.patch.object(self.cgroup.may, "wait", lambda _: time.sleep(0.05)):
-            Stay(self.cgroup, 7, lambda pid: ())
-            child = os.fork()
-        if child == 0:
-            os._exit(len(cgroup._under_way) + (self.cgroup.happened != ["created", 7]))
-        self.assertEqual(os.waitpid(child, 0)[1], 0)
-        self.assertFalse(alive(child))

@@ -1,4 +1,3 @@
-import _thread
 import errno
 import os
 import signal
@@ -8,7 +7,6 @@ import tempfile
 import threading
 import time
 import unittest
-import warnings
 from unittest import mock
 
 from caseexec import cgroup, group, ports, processes, supervisor
@@ -264,33 +262,21 @@ class CgroupTests(HiddenCase):
         made.kill()
         self.assertFalse(alive(daemon))
 
-    def test_nothing_remains_of_the_cgroup_and_no_thread(self) -> None:
-        made, threads = self.make(), _thread._count()
+    def test_the_command_is_a_member_from_birth_and_nothing_remains_of_the_cgroup(self) -> None:
+        made = self.make()
+        path = made.cgroup.path
         made.spawn(SLEEP, env={processes.MARK: made.mark})
-        self.assertTrue(soon(lambda: made.cgroup.pids() == [made.pid]))
-        self.assertTrue(soon(lambda: _thread._count() == threads))
+        self.assertEqual(made.cgroup.pids(), [made.pid])
         self.assertEqual(self.end(made), group.Ending(-signal.SIGTERM))
-        self.assertFalse(os.path.exists(made.cgroup.path))
+        self.assertFalse(os.path.exists(path))
 
-    def test_so_it_is_when_it_ends_on_its_way_there(self) -> None:
-        for _ in range(5):
-            made = self.make()
-            made.spawn(EXIT_TRUE, env={processes.MARK: made.mark})
-            made.kill()
-            cgroup.await_arrivals()
-            self.assertFalse(os.path.exists(made.cgroup.path))
-
-    def test_a_fork_right_after_the_start_is_that_of_a_process_with_one_thread(self) -> None:
-        with warnings.catch_warnings():
-            warnings.simplefilter("error")  # Python 3.12 and later warn of another.
-            for _ in range(10):
-                made = self.make()
-                made.spawn(SLEEP, env={processes.MARK: made.mark})
-                child = os.fork()
-                if child == 0:
-                    os._exit(0)
-                self.assertEqual(os.waitpid(child, 0)[1], 0)
-                made.kill()
+    def test_nothing_remains_of_it_when_the_program_does_not_exist(self) -> None:
+        made = self.make()
+        path = made.cgroup.path
+        with self.assertRaises(FileNotFoundError):
+            made.spawn(["/no/such/program"], env={processes.MARK: made.mark})
+        made.kill()
+        self.assertFalse(os.path.exists(path))
 
     def test_one_that_cannot_be_made_changes_nothing(self) -> None:
         made = ProcessGroup(current_run().new_mark(), Cgroup("/no/such/cgroup"))

@@ -153,7 +153,7 @@ class ReaperCase(NothingRemains):
 
     def make(self, environment: dict[str, str] | None = None) -> Reaper:
         about = {"moment": processes.table().moment()}
-        made = Reaper("cafe", "", about, dict(os.environ) if environment is None else environment)
+        made = Reaper("cafe", 0, "", about, dict(os.environ) if environment is None else environment)
         self.addCleanup(made.close)
         return made
 
@@ -411,6 +411,27 @@ class ReaperOfARunTests(RunCase):
         self.assertEqual(before, "None")
         self.assertFalse(alive(int(pid)))
         self.assertEqual(os.listdir(self.run_tmp), [])
+
+    def test_a_worker_whose_parent_was_killed_loses_its_services_while_it_goes_on(self) -> None:
+        program = self.write("pool.py", """
+            import multiprocessing, os, sys, time
+            def work(_):
+                from caseexec import SimpleExecutor
+                executor = SimpleExecutor(["sleep", "300"]).start()
+                print(os.getpid(), executor.pid, flush=True)
+                time.sleep(300)
+            if __name__ == "__main__":
+                with multiprocessing.get_context(sys.argv[1]).Pool(1) as pool:
+                    pool.map(work, [1])
+        """)  # fmt: skip
+        for method in ("fork", "spawn"):
+            with self.subTest(method):
+                parent = self.begin(program, method)
+                worker, service = map(int, parent.stdout.readline().split())
+                self.addCleanup(os.kill, worker, signal.SIGKILL)
+                parent.kill()
+                self.assertTrue(soon(lambda service=service: not alive(service), 2))
+                self.assertTrue(alive(worker))
 
     def test_there_is_none_when_it_is_turned_off(self) -> None:
         self.environment[reaping.SWITCH] = "0"

@@ -301,9 +301,9 @@ class CgroupTests(RemainsCase):
     def test_a_daemon_without_any_trace_is_found_and_the_cgroup_removed(self) -> None:
         own = Cgroup(os.path.join(cgroup.parent(), f"caseexec-{self.run_id}.1"))
         self.assertTrue(own.create())
-        self.addCleanup(lambda: own.kill() and soon(own.remove))
-        process = self.start(None, python(VANISHES, self.path("pid"), os.path.basename(own.path)))
-        own.add(process.pid)
+        self.addCleanup(lambda: own.kill() or soon(own.remove))
+        with own.entered():
+            process = self.start(None, python(VANISHES, self.path("pid"), os.path.basename(own.path)))
         self.assertTrue(soon(lambda: os.path.exists(self.path("pid"))))
         daemon = int(self.read("pid"))
         process.wait(10)

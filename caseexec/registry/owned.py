@@ -50,6 +50,9 @@ class Books(Protocol):
     def disown(self, owned: OwnedGroup) -> None:
         """Take a group that has ended out of the books."""
 
+    def is_orphan(self) -> bool:
+        """Whether the process whose worker the run is has ended."""
+
     def changes(self, environment: Mapping[str, str]) -> dict[str, str | None]:
         """What another environment has that the reaper's has not; ``None`` for what it lacks."""
 
@@ -112,6 +115,7 @@ class OwnedGroup:
 
     def forget(self, keep_logs: bool = False) -> None:
         """Take it out of the run's books, once it has ended."""
+        keep_logs = keep_logs and not self.run.is_orphan()  # Then nobody reads the error that names them.
         for log in self.logs:
             if keep_logs:
                 log.close()

@@ -15,7 +15,7 @@ from typing import Any
 from caseexec.deadline import Deadline
 from caseexec.errors import ReaperWarning, exit_text
 
-__all__ = ["SWITCH", "Reaper", "turned_off"]
+__all__ = ["SWITCH", "Reaper", "keeper", "turned_off"]
 
 SWITCH = "CASEEXEC_REAPER"
 """The environment variable that turns the reaper off when it is ``0``."""
@@ -31,7 +31,7 @@ def turned_off() -> bool:
     return os.environ.get(SWITCH) == "0"
 
 
-def _keeper() -> int:
+def keeper() -> int:
     """The process without which this one has no purpose: whose worker it is; 0: it is nobody's.
 
     A worker of :mod:`multiprocessing` that has lost its parent, and one of pytest-xdist, go on until their test ends.
@@ -49,9 +49,11 @@ class Reaper:
     :ivar pid: the reaper's process; ``None`` while there is none.
     """
 
-    def __init__(self, run_id: str, cgroups: str, about: Mapping[str, Any], environment: Mapping[str, str]) -> None:
+    def __init__(
+        self, run_id: str, keeper: int, cgroups: str, about: Mapping[str, Any], environment: Mapping[str, str]
+    ) -> None:
         self._environment = environment
-        self._arguments = [run_id, str(os.getpid()), str(_keeper()), cgroups, json.dumps(about)]
+        self._arguments = [run_id, str(os.getpid()), str(keeper), cgroups, json.dumps(about)]
         self._entries: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: int | None = None

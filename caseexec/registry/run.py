@@ -30,7 +30,7 @@ from caseexec.plan import StopPlan
 from caseexec.processes import MARK, chain, has_markers, table
 from caseexec.record import RunRecord, ServiceRecord
 from caseexec.registry.owned import About, OwnedGroup
-from caseexec.registry.reaping import Reaper, turned_off
+from caseexec.registry.reaping import Reaper, keeper, turned_off
 
 __all__ = ["Run", "current_run"]
 
@@ -61,7 +61,9 @@ class Run:
         # It inherits the present environment, and with it the stop commands do.
         self._environment = dict(os.environ)
         self._cgroups = cgroup.parent()
-        self.reaper = Reaper(self.id, self._cgroups or "", {"moment": table().moment()}, self._environment)
+        self._keeper = keeper()
+        about = {"moment": table().moment()}
+        self.reaper = Reaper(self.id, self._keeper, self._cgroups or "", about, self._environment)
         atexit.register(self.sweep)
 
     def new_mark(self) -> str:
@@ -86,6 +88,11 @@ class Run:
     def _tell(self, key: str, entry: Mapping[str, Any]) -> None:
         if not turned_off():
             self.reaper.tell(key, entry)
+
+    def is_orphan(self) -> bool:
+        """Whether the process whose worker this one is has ended."""
+        status = table().status(self._keeper) if self._keeper else None
+        return self._keeper > 0 and (status is None or status.zombie)
 
     def changes(self, environment: Mapping[str, str]) -> dict[str, str | None]:
         """What another environment has that the reaper's has not; ``None`` for what it lacks."""
@@ -201,7 +208,6 @@ class Run:
             except BaseException:  # Most likely an impatient user: no more politeness, but none is left out.
                 deadline = Deadline(0)
         self.write_record()
-        cgroup.await_arrivals()
         self.reaper.close()
 
     def _sweep(self, deadline: Deadline) -> None:

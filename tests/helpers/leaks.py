@@ -9,7 +9,7 @@ import time
 import unittest
 from collections.abc import Iterator
 
-from caseexec import cgroup, processes
+from caseexec import processes
 from caseexec.deadline import Deadline
 from caseexec.registry import current_run
 
@@ -85,7 +85,6 @@ class NothingRemains(unittest.TestCase):
 
     def _check_nothing_remains(self, before: set[str]) -> None:
         gc.collect()
-        cgroup.await_arrivals()
         self.assertEqual(of_this_run(), [], "processes remain")
         self.assertEqual(descriptors() - before, set(), "file descriptors remain")
         left = os.listdir(self.path("tmp"))
