@@ -1,4 +1,5 @@
 import copy
+import dataclasses
 import pickle
 import unittest
 
@@ -25,7 +26,7 @@ class FakeExecutor:
     """An executor that cannot be pickled, as real ones."""
 
     def __init__(self, **changes) -> None:
-        self.told = errors.replace(FACTS, **changes)
+        self.told = dataclasses.replace(FACTS, **changes)
 
     def _facts(self) -> Facts:
         return self.told

@@ -77,7 +77,7 @@ class HouseTests(unittest.TestCase):
     def test_a_room_of_several_modules_has_no_cycle(self) -> None:
         import graphlib
 
-        for own in ("executors", "probes", "processes", "registry", "service"):
+        for own in ("errors", "executors", "probes", "processes", "registry", "service"):
             graph = {
                 f"caseexec.{own}.{path.stem}": {
                     module for module in imports(path) if module.startswith(f"caseexec.{own}.")

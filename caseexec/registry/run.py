@@ -123,16 +123,18 @@ class Run:
 
     def disown(self, owned: OwnedGroup) -> None:
         """Take a group that has ended out of the books."""
-        if owned in self.groups:
-            self.groups.discard(owned)
-            if self.pid == os.getpid():
-                # In this order: killed in between, the reaper still knows where the record is.
-                if owned.about:
-                    self.write_record()
-                if owned.group.blind:
-                    warnings.warn(BlindWarning(owned.group.mark), stacklevel=3)
-                else:
-                    self.reaper.forget(owned.group.mark)
+        if owned not in self.groups:
+            return
+        owned.leader = None
+        if self.pid == os.getpid():
+            # In this order: killed or interrupted in between, the reaper or the sweep still knows of the record.
+            if owned.about:
+                self.write_record()
+            if not owned.group.blind:
+                self.reaper.forget(owned.group.mark)
+        self.groups.discard(owned)
+        if owned.group.blind:
+            warnings.warn(BlindWarning(owned.group.mark), stacklevel=3)
 
     # -- the record ----------------------------------------------------------------------------------------------------
 
