@@ -47,3 +47,6 @@ __all__ = [
     "shorten",
     "signal_name",
 ]
+
+for _name in __all__:
+    globals()[_name].__module__ = __name__  # A traceback names them where they are to be imported from.

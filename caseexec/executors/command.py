@@ -116,13 +116,15 @@ class CommandSettings:
             return DeclarationError(option, f"{shorten(self.command)!r} cannot be run: {error}")
         if self._cwd is not None and not os.path.isdir(self._cwd):
             return CommandNotFound(self, f"the directory {os.fspath(self._cwd)!r} is no directory", option="cwd")
-        if isinstance(error, FileNotFoundError):
-            searched = [] if os.sep in program else self.envvars.get("PATH", os.defpath).split(os.pathsep)
+        path = self.envvars.get("PATH", os.defpath)
+        found = shutil.which(error.filename or program, os.F_OK, path)
+        # A directory of PATH that may not be entered makes a missing program look like one that may not be executed.
+        if isinstance(error, FileNotFoundError) or (isinstance(error, PermissionError) and found is None):
+            searched = [] if os.sep in program else path.split(os.pathsep)
             if os.path.exists(program):
                 return CommandNotFound(self, f"the interpreter that {program!r} names in its first line does not exist")
             return CommandNotFound(self, f"there is no program {program!r}", searched, option)
         if isinstance(error, PermissionError):
-            found = shutil.which(program, os.F_OK) or program
             return CommandNotExecutable(self, f"the program {found!r} is not executable", (), option)
         return error.with_traceback(None)
 
