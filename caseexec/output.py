@@ -15,7 +15,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from typing import IO, TYPE_CHECKING, Any
+from typing import IO, TYPE_CHECKING, Any, Self
 
 from caseexec.deadline import Deadline
 
@@ -30,7 +30,7 @@ _CARRY = _CHUNK = 8 * 1024
 
 
 class OutputLog:
-    """One captured stream. The file (mode 0600, in the temporary directory) is there until :meth:`remove`.
+    """One captured stream. The file (0600, in the temporary directory) is there from :meth:`open` to :meth:`remove`.
 
     Text is decoded as UTF-8; what is not UTF-8 shows as U+FFFD.
 
@@ -41,19 +41,26 @@ class OutputLog:
         safe = re.sub(r"[^A-Za-z0-9_.-]+", "_", name)[:100]
         # Not mkstemp: its lock would be one to wait for in a signal handler.
         self.path = os.path.join(tempfile.gettempdir(), f"caseexec-{safe}-{secrets.token_hex(4)}.log")
-        self._read_fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        self._read_fd = -1
         self._write_fd: int | None = None
-        try:
-            # Append mode: several processes write into it, and none overwrites another's lines.
-            self._write_fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
-        except OSError:
-            os.close(self._read_fd)
-            os.unlink(self.path)
-            raise
         self._scanned: dict[re.Pattern[str], int] = {}
         self._found: dict[re.Pattern[str], int] = {}
         self._reader: io.TextIOWrapper | None = None
         self._last = ""
+
+    def open(self) -> Self:
+        """Make the file. Whoever has the log before can remove it, however this is interrupted.
+
+        :raises OSError: it cannot be made.
+        """
+        self._read_fd = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            # Append mode: several processes write into it, and none overwrites another's lines.
+            self._write_fd = os.open(self.path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC)
+        except OSError:
+            self.remove()
+            raise
+        return self
 
     @property
     def writer(self) -> int:
@@ -64,7 +71,7 @@ class OutputLog:
 
     @property
     def closed(self) -> bool:
-        """Whether :meth:`close` was called."""
+        """Whether it is not open, or no longer."""
         return self._read_fd < 0
 
     def close_writer(self) -> None:
@@ -183,7 +190,7 @@ class Capture:
         if stream != subprocess.PIPE:
             return stream
         self.logs.append(OutputLog(name))
-        return self.logs[-1].writer
+        return self.logs[-1].open().writer
 
     def close_writers(self) -> None:
         """Close our copies of the descriptors, once the process has its own."""

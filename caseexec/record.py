@@ -97,7 +97,7 @@ class RunRecord:
     @property
     def alive(self) -> bool:
         """Whether the run's process lives."""
-        status = processes.table().status(self.pid)
+        status = processes.table().status(self.pid) if self.system == system() else None
         return status is not None and not status.zombie and status.identity.born == self.born
 
 
@@ -203,7 +203,7 @@ def _readable(where: str) -> Iterator[RunRecord]:
             problem = f"it does not name {error}" if isinstance(error, KeyError) else str(error)
             warnings.warn(RecordWarning(path, problem), stacklevel=3)
             continue
-        if record.system == system():
+        if record.system == system() or _is_over(record.system):
             yield record
 
 
@@ -283,10 +283,19 @@ def _origin(pid: int) -> Origin | None:
 
 @functools.cache
 def system() -> str:
-    """The machine's present life and process-id namespace."""
-    if sys.platform == "linux":
-        with suppress(OSError), open("/proc/sys/kernel/random/boot_id") as file:
-            return f"{file.read().strip()} {os.readlink('/proc/self/ns/pid')}"
-    import platform
+    """The machine, its present life, and the process-id namespace: where a pid means something."""
+    machine = os.uname().nodename
+    if sys.platform != "linux":
+        return machine
+    for path in ("/etc/machine-id", "/proc/sys/kernel/random/boot_id"):
+        with suppress(OSError), open(path) as file:
+            machine += f" {file.read().strip()}"
+    with suppress(OSError):
+        machine += f" {os.readlink('/proc/self/ns/pid')}"
+    return machine
 
-    return platform.node()
+
+def _is_over(other: str) -> bool:
+    """Whether this machine was started again since; in another namespace, or on another machine, a run may live."""
+    ours, theirs = system().split(), other.split()
+    return len(ours) == len(theirs) == 4 and ours[:2] == theirs[:2] and ours[2] != theirs[2]

@@ -13,7 +13,7 @@ class OutputLogTests(NothingRemains):
 
     def setUp(self) -> None:
         super().setUp()
-        self.log = OutputLog("a name/with: signs")
+        self.log = OutputLog("a name/with: signs").open()
         self.addCleanup(self.log.remove)
 
     def write(self, data: bytes) -> None:

@@ -212,7 +212,7 @@ class HTTPProbeTests(ProbeCase):
 
 class OutputProbeTests(ProbeCase):
     def test_it_is_ready_when_one_of_the_streams_has_it(self) -> None:
-        logs = [OutputLog(), OutputLog()]
+        logs = [OutputLog().open(), OutputLog().open()]
         for log in logs:
             self.addCleanup(log.remove)
         probe = probes.OutputProbe("^ready$")
@@ -222,7 +222,7 @@ class OutputProbeTests(ProbeCase):
         probe.check(FakeTarget(logs))
 
     def test_a_compiled_pattern_keeps_its_flags(self) -> None:
-        log = OutputLog()
+        log = OutputLog().open()
         self.addCleanup(log.remove)
         os.write(log.writer, b"READY")
         probes.OutputProbe(re.compile("ready", re.IGNORECASE)).check(FakeTarget([log]))

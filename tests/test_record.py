@@ -277,6 +277,18 @@ class ReadTests(RecordCase):
         record.write(a_run(system="another life"), self.where)
         self.assertEqual(self.read(), [])
 
+    def test_one_of_an_earlier_boot_is_dead_whoever_has_its_pid_now(self) -> None:
+        with (
+            mock.patch.object(record, "system", return_value="host machine boot2 pid:[1]"),
+            self.subTest("the machine was started again since"),
+        ):
+            record.write(a_run(system="host machine boot1 pid:[1]"), self.where)
+            (found,) = self.read()
+            self.assertFalse(found.alive)
+        for elsewhere in ("host machine boot1 pid:[2]", "other machine boot2 pid:[1]", "host other boot2 pid:[1]"):
+            with self.subTest(elsewhere), mock.patch.object(record, "system", return_value=elsewhere):
+                self.assertEqual(self.read(), [])
+
     def test_other_files_are_none_of_its_business(self) -> None:
         self.put(b"{", "cafe.json.0badf00d")
         self.put(b"{", "notes.txt")
@@ -502,10 +514,10 @@ class SystemTests(unittest.TestCase):
     @unittest.skipUnless(sys.platform == "linux", "another system tells less")
     def test_it_names_the_boot_and_the_namespace(self) -> None:
         with open("/proc/sys/kernel/random/boot_id") as file:
-            self.assertEqual(record.system(), f"{file.read().strip()} {os.readlink('/proc/self/ns/pid')}")
+            boot = file.read().strip()
+        self.assertTrue(record.system().endswith(f" {boot} {os.readlink('/proc/self/ns/pid')}"), record.system())
+        self.assertTrue(record.system().startswith(f"{os.uname().nodename} "))
 
     def test_elsewhere_it_is_the_machines_name(self) -> None:
-        import platform
-
         with mock.patch.object(sys, "platform", "darwin"):
-            self.assertEqual(record.system.__wrapped__(), platform.node())
+            self.assertEqual(record.system.__wrapped__(), os.uname().nodename)

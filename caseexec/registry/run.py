@@ -114,6 +114,7 @@ class Run:
             self.tell(owned)
             log = OutputLog(f"{owned.group.mark}-command")
             owned.logs.append(log)
+            log.open()
             environment = {**plan.environment, MARK: chain(owned.group.mark)}
             code = owned.group.run(command, deadline, shell=plan.shell, cwd=plan.cwd, env=environment,
                                    stdin=subprocess.DEVNULL, stdout=log.writer, stderr=log.writer)  # fmt: skip
