@@ -66,12 +66,14 @@ class ProcessGroup:
     :param cgroup: one of its own; it is removed with the group.
     :param supervised: the command is run by :mod:`caseexec.supervisor`, which is then the leader.
     :ivar process: the leader, once spawned.
+    :ivar killed: whether :meth:`kill` was called, also by an :meth:`end` that was interrupted.
     """
 
     def __init__(self, mark: str, cgroup: Cgroup | None = None, supervised: bool = False) -> None:
         self.mark = mark
         self.process: subprocess.Popen[Any] | None = None
         self.supervised = supervised
+        self.killed = False
         self._owner = os.getpid()
         self._table = processes.table()
         self._members = Members(mark.__eq__, lambda: (self.pid,) if self.held else (), self._table.moment())
@@ -270,6 +272,7 @@ class ProcessGroup:
         """
         if not self.ours:
             return Ending()
+        self.killed = True
         living: list[processes.Status] = []
         if self.process is None:
             self._await_marks()

@@ -145,6 +145,18 @@ class StartAndStopTests(ExecutorCase):
             self.assertNotIn("CASEEXEC_MARK", executor.envvars)
         self.assertEqual(dict(os.environ), before)
 
+    def test_a_stop_after_one_that_was_interrupted_has_nothing_to_complain_of(self) -> None:
+        executor = OutputExecutor(IGNORES_TERM, "deaf").start()
+        with (
+            mock.patch.object(executor._owned.group, "_ask", side_effect=KeyboardInterrupt),
+            self.assertRaises(KeyboardInterrupt),
+        ):
+            executor.stop()
+        self.assertFalse(executor.running())
+        log = executor.log_path
+        executor.stop()
+        self.assertFalse(os.path.exists(log))
+
     def test_its_repr_is_a_diagnosis(self) -> None:
         executor = SimpleExecutor(SLEEP)
         self.assertEqual(repr(executor), "<SimpleExecutor 'sleep 300': not started>")

@@ -277,11 +277,12 @@ class SimpleExecutor(CommandSettings):
         if not self._is_ours() or self._owned is None:
             return self
         number = stop_signal or self._plan.stop_signal
-        asked = self._owned.group.poll() is None
+        asked, killed = self._owned.group.poll() is None, self._owned.group.killed
         self._set_timeout()
         ending = self._owned.stop(number)
         self._finished(ending)
-        if not ending.killed and not self._is_right(ending.returncode, number, expected_returncode):
+        # After a stop that was interrupted it has been killed by us.
+        if not (killed or ending.killed) and not self._is_right(ending.returncode, number, expected_returncode):
             error = ProcessFinishedWithError(self, ending.returncode or 0, asked)
             self._keep_logs = True
             self._forget()
