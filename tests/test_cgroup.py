@@ -46,7 +46,8 @@ class CgroupTests(NothingRemains):
     def test_what_we_start_before_and_after_is_none(self) -> None:
         before, _, after = self.start(), self.member(), self.start()
         self.assertEqual({before.pid, after.pid} & {*self.cgroup.pids()}, set())
-        self.assertNotIn(os.path.basename(self.cgroup.path), open("/proc/thread-self/cgroup").read())
+        with open("/proc/thread-self/cgroup") as file:
+            self.assertNotIn(os.path.basename(self.cgroup.path), file.read())
 
     def test_what_another_thread_of_ours_starts_meanwhile_is_none(self) -> None:
         others: list[subprocess.Popen] = []

@@ -43,17 +43,17 @@ def clock_is_after(pid: int) -> bool:
         process.wait()
 
 
-def descriptors() -> set[str]:
-    """Our open file descriptors, with what they are."""
-    return set(_descriptors())
+def descriptors(directory: str = "/dev/fd") -> set[str]:
+    """The open file descriptors, ours or those of ``/proc/<pid>/fd``, with what they are."""
+    return set(_descriptors(directory))
 
 
-def _descriptors() -> Iterator[str]:
-    for name in os.listdir("/dev/fd"):
+def _descriptors(directory: str) -> Iterator[str]:
+    for name in os.listdir(directory):
         try:
-            yield f"{name} -> {os.readlink(f'/proc/self/fd/{name}') if os.path.isdir('/proc/self/fd') else ''}"
+            yield f"{name} -> {os.readlink(f'{directory}/{name}') if os.path.isdir('/proc/self/fd') else ''}"
         except OSError:
-            pass  # The one that listed them.
+            pass  # The one that listed them, or one that was just closed.
 
 
 class NothingRemains(unittest.TestCase):
