@@ -6,22 +6,20 @@ number to nobody else, so a signal to the group cannot reach a stranger.
 
 from __future__ import annotations
 
-import io
 import os
-import select
 import signal
 import subprocess
-import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any
 
 from caseexec import processes, record
 from caseexec.cgroup import Cgroup
 from caseexec.deadline import Deadline
 from caseexec.errors import Owner
+from caseexec.leader import Leader
 from caseexec.members import Members
 from caseexec.ports import Listener
 
@@ -34,11 +32,6 @@ __unittest = __tracebackhide__ = True
 _KILL_PATIENCE = 5.0
 _LOAD_PATIENCE = 0.1
 _ADOPTION_PATIENCE = 1.0
-
-
-class _Watch(Protocol):
-    def fileno(self) -> int: ...
-    def close(self) -> None: ...
 
 
 @dataclass(frozen=True)
@@ -65,21 +58,18 @@ class ProcessGroup:
     :param mark: the value of :data:`caseexec.processes.MARK` in the environment that :meth:`spawn` is given.
     :param cgroup: one of its own; it is removed with the group.
     :param supervised: the command is run by :mod:`caseexec.supervisor`, which is then the leader.
-    :ivar process: the leader, once spawned.
     :ivar killed: whether :meth:`kill` was called, also by an :meth:`end` that was interrupted.
     """
 
     def __init__(self, mark: str, cgroup: Cgroup | None = None, supervised: bool = False) -> None:
         self.mark = mark
-        self.process: subprocess.Popen[Any] | None = None
+        self._leader: Leader | None = None
         self.supervised = supervised
         self.killed = False
         self._owner = os.getpid()
         self._table = processes.table()
         self._members = Members(mark.__eq__, lambda: (self.pid,) if self.held else (), self._table.moment())
         self.cgroup = cgroup
-        self._exit: _Watch | None = None
-        self._woken = False
 
     def spawn(self, command: str | Sequence[str], **popen: Any) -> None:
         """Start the command as leader of a new session. If this is interrupted, :meth:`kill` finds it by its mark.
@@ -93,11 +83,10 @@ class ProcessGroup:
             if popen.get("close_fds", True):
                 popen = {**popen, "pass_fds": inherited}
             with self._in_cgroup():
-                self.process = subprocess.Popen(command, **{**popen, "start_new_session": True})
+                self._leader = Leader(subprocess.Popen(command, **{**popen, "start_new_session": True}))
         finally:
             if marker is not None:
                 os.close(marker)
-        self._exit = _watch_exit(self.process.pid)
 
     @contextmanager
     def _in_cgroup(self) -> Iterator[None]:
@@ -129,6 +118,11 @@ class ProcessGroup:
     # -- the leader ----------------------------------------------------------------------------------------------------
 
     @property
+    def process(self) -> subprocess.Popen[Any] | None:
+        """The leader, once spawned."""
+        return self._leader.process if self._leader else None
+
+    @property
     def ours(self) -> bool:
         """Whether this process made the group, rather than to have inherited it by a fork."""
         return self._owner == os.getpid()
@@ -141,37 +135,23 @@ class ProcessGroup:
     @property
     def pid(self) -> int:
         """The leader's process id, which is the group's too; 0 before :meth:`spawn`."""
-        return self.process.pid if self.process else 0
+        return self._leader.process.pid if self._leader else 0
 
     def poll(self) -> int | None:
         """The leader's return code, ``None`` while it runs. Does not reap it."""
-        if self.process is None:
-            return None
-        if self.process.returncode is not None or not self.ours:
-            return self.process.returncode
-        if not hasattr(os, "waitid"):  # macOS before Python 3.13: to learn the status is to reap.
-            return self.process.poll()
-        try:
-            ended = os.waitid(os.P_PID, self.pid, os.WEXITED | os.WNOHANG | os.WNOWAIT)
-        except ChildProcessError:  # Somebody else in this program has reaped it.
-            return self.process.poll()
-        if ended is None:
-            return None
-        return ended.si_status if ended.si_code == os.CLD_EXITED else -ended.si_status
+        return self._leader.poll() if self._leader else None
 
     @property
     def held(self) -> bool:
         """Whether the leader is unreaped: alive, or a zombie that keeps the group's number from being reused."""
-        self.poll()
-        return self.ours and self.process is not None and self.process.returncode is None
+        return self._leader is not None and self._leader.held
 
     def pause(self, seconds: float) -> None:
         """Sleep; the end of the leader wakes the sleeper, once."""
-        if self._exit is None or self._woken:
+        if self._leader is None:
             time.sleep(seconds)
         else:
-            _wait_readable(self._exit, seconds)
-            self._woken = self.poll() is not None
+            self._leader.pause(seconds)
 
     # -- the members ---------------------------------------------------------------------------------------------------
 
@@ -336,39 +316,10 @@ class ProcessGroup:
         self.cgroup = None
 
     def _reaped(self) -> int | None:
-        if self.process is None:  # An interrupted spawn: its child, if there was one, was ended by its mark.
-            for identity in self._members.known:
-                with suppress(ChildProcessError):
-                    os.waitpid(identity.pid, os.WNOHANG)
-            return None
-        if self.poll() is not None:
-            self.process.poll()  # Not wait(): a signal handler may be here while what it interrupted is there.
-            if self.process.stdin is not None:
-                with suppress(OSError):  # What was written last was never read.
-                    self.process.stdin.close()
-            watch, self._exit = self._exit, None
-            if watch is not None:
-                watch.close()
-        return self.process.returncode
-
-
-def _watch_exit(pid: int) -> _Watch | None:
-    """Something that becomes readable when the process ends, where there is such a thing."""
-    try:
-        if sys.platform == "linux":
-            return io.FileIO(os.pidfd_open(pid))
-        queue = select.kqueue()
-        ended = select.kevent(pid, select.KQ_FILTER_PROC, select.KQ_EV_ADD, select.KQ_NOTE_EXIT)
-        queue.control([ended], 0)
-        return queue
-    except (AttributeError, OSError):
+        if self._leader is not None:
+            return self._leader.reap()
+        # An interrupted spawn: its child, if there was one, was ended by its mark.
+        for identity in self._members.known:
+            with suppress(ChildProcessError):
+                os.waitpid(identity.pid, os.WNOHANG)
         return None
-
-
-def _wait_readable(watch: _Watch, seconds: float) -> None:
-    try:
-        select.select([watch], [], [], seconds)
-    except ValueError:  # A descriptor above FD_SETSIZE; poll() knows only whole milliseconds.
-        poller = select.poll()
-        poller.register(watch, select.POLLIN)
-        poller.poll(seconds * 1000)

@@ -3,13 +3,11 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
-import threading
 import time
 import unittest
 from unittest import mock
 
-from caseexec import cgroup, group, ports, processes, supervisor
+from caseexec import cgroup, group, leader, ports, processes, supervisor
 from caseexec.cgroup import Cgroup
 from caseexec.deadline import Deadline
 from caseexec.group import ProcessGroup
@@ -51,38 +49,10 @@ class GroupCase(NothingRemains):
             return int(file.read())
 
 
-class LeaderTests(GroupCase):
+class SpawnTests(GroupCase):
     def test_the_command_leads_a_session_of_its_own(self) -> None:
         made = self.spawn(SLEEP)
         self.assertEqual((os.getpgid(made.pid), os.getsid(made.pid)), (made.pid, made.pid))
-
-    def test_its_end_is_seen_without_reaping_it(self) -> None:
-        made = self.spawn(EXIT_3, stdout=subprocess.DEVNULL)
-        self.assertIsNone(made.process.returncode)
-        self.await_end(made)
-        self.assertEqual((made.poll(), made.process.returncode, made.held), (3, None, True))
-
-    def test_a_death_by_signal_is_a_negative_return_code(self) -> None:
-        made = self.spawn(SLEEP)
-        os.kill(made.pid, signal.SIGSEGV)
-        self.await_end(made)
-        self.assertEqual(made.poll(), -signal.SIGSEGV)
-
-    def test_its_end_wakes_a_pause(self) -> None:
-        made = self.spawn(SLEEP)
-        threading.Timer(0.05, os.kill, (made.pid, signal.SIGKILL)).start()
-        with quickly(self, 5):
-            made.pause(60)
-
-    def test_a_leader_that_somebody_else_reaped_is_not_held(self) -> None:
-        made = self.spawn(EXIT_TRUE)
-        os.waitpid(made.pid, 0)
-        self.assertEqual((made.poll() is not None, made.held), (True, False))
-
-    def test_a_leader_reaped_through_its_popen_is_not_held(self) -> None:
-        made = self.spawn(EXIT_3, stdout=subprocess.DEVNULL)
-        self.assertEqual(made.process.wait(), 3)
-        self.assertEqual((made.poll(), made.held), (3, False))
 
 
 class EndTests(GroupCase):
@@ -434,14 +404,14 @@ class StrangersTests(GroupCase):
         self.assertIsNone(made.stranger([ports.Listener("127.0.0.1", 80, inode=1)]))
 
 
-class WithoutLinuxTests(LeaderTests, EndTests):
+class WithoutLinuxTests(SpawnTests, EndTests):
     """The same with the portable process table, without pidfd and waitid, as on macOS."""
 
     def setUp(self) -> None:
         super().setUp()
         for patch in (
             mock.patch.object(processes, "table", lambda: processes.Portable()),
-            mock.patch.object(group, "_watch_exit", return_value=None),
+            mock.patch.object(leader, "_watch_exit", return_value=None),
         ):
             patch.start()
             self.addCleanup(patch.stop)
@@ -449,37 +419,8 @@ class WithoutLinuxTests(LeaderTests, EndTests):
         del os.waitid
         self.addCleanup(setattr, os, "waitid", waitid)
 
-    def test_its_end_is_seen_without_reaping_it(self) -> None:
-        made = self.spawn(EXIT_3, stdout=subprocess.DEVNULL)
-        self.await_end(made)
-        self.assertEqual((made.poll(), made.held), (3, False), "to learn the status is to reap here")
-
     def test_a_daemon_that_overwrote_its_environment_is_ended_by_an_inherited_descriptor(self) -> None:
         self.skipTest("psutil does not tell the descriptors of others")
-
-    def test_its_end_wakes_a_pause(self) -> None:
-        self.skipTest("nothing wakes a pause where there is neither pidfd nor kqueue")
-
-
-class ManyDescriptorsTests(GroupCase):
-    def test_a_descriptor_above_those_that_select_takes_still_wakes_a_pause(self) -> None:
-        import resource
-
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if hard != resource.RLIM_INFINITY and hard < 1200:
-            self.skipTest("too few descriptors allowed")
-        resource.setrlimit(resource.RLIMIT_NOFILE, (max(soft, 1200), hard))
-        self.addCleanup(resource.setrlimit, resource.RLIMIT_NOFILE, (soft, hard))
-        with tempfile.TemporaryFile() as file:
-            many = [os.dup(file.fileno()) for _ in range(1050)]
-            try:
-                made = self.spawn(SLEEP)
-                threading.Timer(0.05, os.kill, (made.pid, signal.SIGKILL)).start()
-                with quickly(self, 30):
-                    made.pause(60)
-            finally:
-                for descriptor in many:
-                    os.close(descriptor)
 
 
 class ErrorTests(GroupCase):

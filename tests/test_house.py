@@ -20,6 +20,7 @@ FLOORS = {
     "cgroup": 1,
     "directories": 1,
     "plan": 1,
+    "leader": 1,
     "supervisor": 2,
     "members": 2,
     "record": 2,
