@@ -3,33 +3,28 @@
 from __future__ import annotations
 
 import os
-import subprocess
 import sys
-import threading
-import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
-from typing import IO, Any, Self
+from typing import Self
 
 from caseexec import registry, supervisor
 from caseexec.deadline import Deadline
 from caseexec.errors import (
     DeclarationError,
-    Facts,
     ForcedKillWarning,
     LeakedProcessWarning,
     ProcessFinishedWithError,
     TimeoutExpired,
     UnsupportedPlatform,
-    exit_text,
     shorten,
 )
-from caseexec.executors.command import CommandSettings, fact
+from caseexec.executors.started import Started
 from caseexec.group import Ending
-from caseexec.output import TAIL_BYTES, TAIL_LINES, Capture, OutputLog
+from caseexec.output import Capture
 
 __all__ = ["SimpleExecutor"]
 
@@ -45,7 +40,7 @@ class _NoLog(Exception):
         self.reason = reason
 
 
-class SimpleExecutor(CommandSettings):
+class SimpleExecutor(Started):
     """Runs a command; ready as soon as it is started.
 
     The command leads a process group (and session) of its own and dies with all its children, also when a shell runs
@@ -76,96 +71,6 @@ class SimpleExecutor(CommandSettings):
     :param name: what errors call it.
     :raises DeclarationError: an argument that cannot be right.
     """
-
-    _owned: registry.OwnedGroup | None = None
-    _deadline: Deadline | None = None
-    _refusal = ""
-    _returncode: int | None = None
-    _keep_logs = _dying = False
-    # Never written to: each start has one of its own.
-    _capture = Capture()
-
-    # -- what it knows -------------------------------------------------------------------------------------------------
-
-    @property
-    def process(self) -> subprocess.Popen[Any] | None:
-        """The leader; ``None`` when it is not started."""
-        return self._owned.group.process if self._owned else None
-
-    @fact
-    def pid(self) -> int | None:
-        """The leader's process id, which is its group's too; ``None`` when it is not started.
-
-        With ``daemonizes`` the leader is the supervisor: a signal that is meant for the command goes to the group,
-        ``os.killpg(executor.pid, signal.SIGHUP)``.
-        """
-        return self.process.pid if self.process else None
-
-    @fact
-    def log_path(self) -> str | None:
-        """The file with the captured output; it is removed when the command was stopped without an error."""
-        return self._capture.logs[0].path if self._capture.logs else None
-
-    def _until(self) -> Deadline:
-        return self._deadline or Deadline(self._timeout)
-
-    def output(self) -> IO[Any] | None:
-        """The command's stdout as a text stream, from its beginning; ``None`` when it is not started or captured.
-
-        Like a pipe's, its ``read()`` waits for the end of the command. :meth:`tail` does not.
-        """
-        return self._stream(0) if self._stdout == subprocess.PIPE else None
-
-    def err_output(self) -> IO[Any] | None:
-        """The command's stderr, as :meth:`output`; ``None`` also when it goes where stdout goes."""
-        return self._stream(-1) if self._stderr == subprocess.PIPE else None
-
-    def _stream(self, index: int) -> IO[Any] | None:
-        if self._owned is None:
-            return None
-        group = self._owned.group
-        log = self._capture.logs[index]
-        # A thread that reads at exit must not wait for a service that waits for the exit.
-        at_work = threading.main_thread().is_alive
-        return log.reader(lambda: group.poll() is None and at_work(), group.pause, start=self._reading_starts(log))
-
-    def _reading_starts(self, log: OutputLog) -> int:
-        return 0
-
-    def tail(self, lines: int = TAIL_LINES, limit: int = TAIL_BYTES) -> str:
-        """The last lines that the command wrote, at most *limit* bytes of each stream; also after it has ended."""
-        return self._capture.tail(lines, limit)
-
-    def running(self) -> bool:
-        """Whether the command is alive; or, when it ended with status 0, what it left in the background."""
-        return self._lives()
-
-    def _lives(self) -> bool:  # What a subclass makes of running() is its own affair.
-        if self._owned is None or self.process is None or not self._is_ours() or self._dying:
-            return False
-        code = self._owned.group.poll()
-        return code is None or (code == 0 and bool(self._owned.group.living()))
-
-    def _is_ours(self) -> bool:
-        """Whether it is started, and by this process; a forked child inherits the object, but not the command."""
-        return self._owned is not None and self._owned.group.ours
-
-    def living(self) -> list[int]:
-        """The processes of the command that are alive, its descendants in the background among them."""
-        return self._owned.group.living() if self._owned is not None else []
-
-    def _facts(self) -> Facts:
-        """What is known now, for errors."""
-        return Facts(
-            who=self._who(),
-            command=self.command,
-            waited=self._deadline.elapsed() if self._deadline else None,
-            refusal=self._refusal,
-            pid=self.process.pid if self.process else None,
-            returncode=self._owned.group.poll() if self._owned else self._returncode,
-            log_paths=tuple(log.path for log in self._capture.logs),
-            output=self._capture.story(),
-        )
 
     # -- start ---------------------------------------------------------------------------------------------------------
 
@@ -246,12 +151,6 @@ class SimpleExecutor(CommandSettings):
         error = TimeoutExpired(self, self._timeout)
         self._abort()
         raise error
-
-    def _pause(self, seconds: float) -> None:
-        if self._owned is not None:
-            self._owned.group.pause(seconds)
-        else:
-            time.sleep(seconds)
 
     def _abort(self, keep_logs: bool = True) -> None:
         """End a start that failed; the log stays, as the error names it."""
@@ -372,13 +271,3 @@ class SimpleExecutor(CommandSettings):
         living = self.living()
         self.kill()
         self._warn_of(living, "the executor was deleted while it ran; use it as a context manager, or call stop()")
-
-    def __repr__(self) -> str:
-        name = f" {self._name}" if self._name else ""
-        return f"<{type(self).__name__}{name} {shorten(self.command)!r}: {self._state()}>"
-
-    def _state(self) -> str:
-        if self._owned is not None:
-            code = self._owned.group.poll()
-            return f"running, pid {self.pid}" if code is None else exit_text(code)
-        return "not started" if self._returncode is None else exit_text(self._returncode)
