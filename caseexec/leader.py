@@ -73,7 +73,8 @@ class Leader:
         if self.poll() is not None:
             self.process.poll()  # Not wait(): a signal handler may be here while what it interrupted is there.
             if self.process.stdin is not None:
-                with suppress(OSError):  # What was written last was never read.
+                # What was written last was never read; or a signal handler is here, and what it interrupted writes.
+                with suppress(OSError, RuntimeError):
                     self.process.stdin.close()
             watch, self._exit = self._exit, None
             if watch is not None:

@@ -154,7 +154,8 @@ class OutputLog:
             self._last = self.tail()
         self.close_writer()
         if self._reader is not None:
-            self._reader.close()
+            with suppress(RuntimeError):  # A signal handler may be here while what it interrupted reads from it.
+                self._reader.close()
         descriptor, self._read_fd = self._read_fd, -1
         if descriptor >= 0:
             os.close(descriptor)

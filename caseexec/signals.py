@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import signal
 import tempfile
+import traceback
 from types import FrameType
 from typing import Any
 
@@ -48,15 +49,16 @@ class _Handler:
         self._pid = os.getpid()
 
     def __call__(self, number: int, frame: FrameType | None) -> None:
-        if self._pid == os.getpid():
-            signal.signal(number, self._before)
-            try:
+        try:
+            if self._pid == os.getpid():
+                signal.signal(number, self._before)
                 registry.current_run().sweep()
-            finally:
-                if callable(self._before):
-                    signal.signal(number, self)
-        if callable(self._before):
-            self._before(number, frame)
-        else:
-            signal.signal(number, signal.SIG_DFL)
-            os.kill(os.getpid(), number)
+        except Exception:
+            traceback.print_exc()  # The signal may end the run before anybody else tells.
+        finally:
+            if callable(self._before):
+                signal.signal(number, self)
+                self._before(number, frame)
+            else:
+                signal.signal(number, signal.SIG_DFL)
+                os.kill(os.getpid(), number)

@@ -121,6 +121,24 @@ class SweepTests(RunCase):
         self.assertIn("alive", output)
         self.assert_nothing_left(output)
 
+    POLITE = ["sh", "-c", "trap 'sleep 0.3; echo bye >bye; exit' TERM; echo up; while :; do sleep 0.02; done"]
+
+    def test_a_deaf_one_does_not_use_up_the_time_of_the_others(self) -> None:
+        then = f"deaf = OutputExecutor({IGNORES_TERM!r}, 'deaf').start()"
+        _, output = self.run_python(self.program(then, command=self.POLITE))
+        self.assert_nothing_left(output)
+        self.assertTrue(os.path.exists(self.path("bye")))
+
+    def test_one_whose_stop_fails_is_told_and_left_to_the_reaper_and_the_others_end_as_they_want(self) -> None:
+        then = f"""other = SimpleExecutor({SLEEP!r}).start()
+        print(other.pid)
+        other._owned.stop = lambda **_: 1 / 0"""
+        _, output = self.run_python(self.program(then, command=self.POLITE))
+        self.assertIn("ZeroDivisionError", output)
+        self.assertTrue(os.path.exists(self.path("bye")))
+        pids = [int(line) for line in output.split()[:2]]
+        self.assertTrue(soon(lambda: not any(map(alive, pids)) and not os.listdir(self.run_tmp)), output)
+
     def test_many_interrupts_at_exit_leave_nothing_either(self) -> None:
         then = f"""[OutputExecutor({IGNORES_TERM!r}, 'deaf').start() for _ in range(3)]
         import atexit; atexit.register(lambda: open('exiting', 'w').close())"""

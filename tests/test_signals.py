@@ -60,6 +60,14 @@ class InstallSignalHandlersTests(RunCase):
         with quickly(self, 5):
             self.assertEqual(self.signalled(self.program(then=then, command=IGNORES_TERM))[0], -signal.SIGTERM)
 
+    def test_what_the_signal_interrupts_may_be_reading_from_a_service_or_writing_to_it(self) -> None:
+        begin = "threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()"
+        for then in ("executor.output().read()", "executor.process.stdin.write('-' * 999999)"):
+            with self.subTest(then):
+                code, output = self.run_python(self.program(then=f"import threading; {begin}; {then}"))
+                self.assertEqual((code, output), (-signal.SIGTERM, ""))
+                os.unlink(self.path("bye"))
+
     def test_in_a_forked_child_services_are_left_alone(self) -> None:
         then = """child = os.fork()
     if child == 0:

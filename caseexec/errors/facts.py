@@ -139,5 +139,5 @@ class Facts:
         if self.log_paths:
             found.append(f"  log: {' and '.join(self.log_paths)}")
             found.append("  last output:" if self.output else "  last output: none, it wrote nothing")
-            found += [f"    {printable(line)}" for line in self.output.split("\n")]
+            found += [f"    {printable(line)}" for line in self.output.split("\n") if self.output]
         return found

@@ -199,21 +199,25 @@ class Run:
     def sweep(self) -> None:
         """End every group and remove every directory. Registered with :mod:`atexit`; a forked child's does nothing.
 
-        A second interrupt while it waits makes it kill what is left at once.
+        A second interrupt while it waits makes it kill what is left at once. What goes wrong with one group is raised
+        when all others have ended; that group is left to the reaper.
         """
         if self.pid != os.getpid():
             return
-        deadline = Deadline(_EXIT_GRACE)
+        deadline, failure = Deadline(_EXIT_GRACE), None
         for _ in range(_TRIES):
             try:
-                self._sweep(deadline)
+                failure = self._sweep(deadline)
                 break
             except BaseException:  # Most likely an impatient user: no more politeness, but none is left out.
                 deadline = Deadline(0)
         self.write_record()
         self.reaper.close()
+        if failure is not None:
+            raise failure
 
-    def _sweep(self, deadline: Deadline) -> None:
+    def _sweep(self, deadline: Deadline) -> Exception | None:
+        failure = None
         groups = sorted(self.groups, key=lambda owned: owned.group.pid, reverse=True)
         if deadline.expired():
             # A mask for a moment: otherwise a key that is held down would spare whoever is last.
@@ -223,12 +227,17 @@ class Run:
                     owned.group.send(owned.plan.kill_signal)
             finally:
                 signal.pthread_sigmask(signal.SIG_SETMASK, before)
-        for owned in groups:
-            timeout = owned.plan.timeout
-            owned.stop(timeout=deadline.remaining() if timeout is None else deadline.at_most(timeout))
-            owned.forget()
+        for number, owned in enumerate(groups):
+            # A share, as one that is deaf must not use up the time of the others.
+            share = deadline.remaining() / (len(groups) - number)
+            try:
+                owned.stop(timeout=share if owned.plan.timeout is None else min(share, owned.plan.timeout))
+                owned.forget()
+            except Exception as error:
+                failure = error
         for path in list(self.directories):
             self.remove_directory(path)
+        return failure
 
 
 def _cwd() -> str:
