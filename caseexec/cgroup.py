@@ -16,6 +16,7 @@ import signal
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from typing import IO
 
 __all__ = ["SWITCH", "Cgroup", "own_directory", "parent"]
 
@@ -50,24 +51,22 @@ class Cgroup:
 
         :returns: whether the kernel has let us in.
         """
-        inside = _write(self._file("threads"), "0")
         try:
-            yield inside
-        finally:
-            if inside:
-                self._leave("0")
-
-    def _leave(self, thread: str) -> None:
-        # An interrupt in between must not leave us there: whatever we start later would be a member.
-        interrupt = None
-        while True:
+            # Before we go in: there may be no descriptor left to get out with.
+            way_out = open(self._threads_above(), "wb", 0)  # noqa: SIM115
+        except OSError:
+            yield False
+            return
+        with way_out:
+            inside = _write(self._file("threads"), "0")
             try:
-                _write(os.path.join(os.path.dirname(self.path), "cgroup.threads"), thread)
-                break
-            except BaseException as error:
-                interrupt = error
-        if interrupt is not None:
-            raise interrupt
+                yield inside
+            finally:
+                if inside:
+                    _leave(way_out)
+
+    def _threads_above(self) -> str:
+        return os.path.join(os.path.dirname(self.path), "cgroup.threads")
 
     def pids(self) -> list[int]:
         """Every member, also those of cgroups that were made below; zombies are none."""
@@ -75,7 +74,8 @@ class Cgroup:
         for thread in self._threads():
             process = _process_of(thread)
             if process == os.getpid():  # An interrupt has kept a thread of ours there.
-                self._leave(str(thread))
+                with suppress(OSError), open(self._threads_above(), "wb", 0) as way_out:
+                    _leave(way_out, thread)
             elif process is not None:
                 found[process] = None
         return list(found)
@@ -101,11 +101,10 @@ class Cgroup:
             return False
 
     def kill(self) -> None:
-        """Send SIGKILL to every member. They are frozen meanwhile, so that they neither fork nor end before."""
-        pids = self.pids()
-        if not pids:
+        """Send SIGKILL to every member. They are frozen meanwhile, so that few fork before; look again."""
+        if not self.pids():
             return
-        _write(self._file("freeze"), "1")
+        _write(self._file("freeze"), "1")  # It takes the kernel a moment, which is not waited for.
         for pid in self.pids():
             with suppress(ProcessLookupError, PermissionError):
                 os.kill(pid, signal.SIGKILL)
@@ -120,6 +119,21 @@ class Cgroup:
 
     def _file(self, name: str) -> str:
         return os.path.join(self.path, f"cgroup.{name}")
+
+
+def _leave(way_out: IO[bytes], thread: int = 0) -> None:
+    """Take a thread of ours out, by default this one."""
+    # An interrupt in between must not leave it there: whatever it starts later would be a member.
+    interrupt = None
+    while True:
+        try:
+            with suppress(OSError):
+                way_out.write(str(thread).encode())
+            break
+        except BaseException as error:
+            interrupt = error
+    if interrupt is not None:
+        raise interrupt
 
 
 def _write(path: str, text: str) -> bool:

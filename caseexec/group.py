@@ -90,11 +90,12 @@ class ProcessGroup:
 
     @contextmanager
     def _in_cgroup(self) -> Iterator[None]:
+        if self.cgroup is not None:
+            self._members.cgroups.append(self.cgroup)  # Before it is made, as that may be interrupted.
         if self.cgroup is None or not self.cgroup.create():
-            self.cgroup = None
+            self._leave_cgroup()
             yield
             return
-        self._members.cgroups.append(self.cgroup)
         with self.cgroup.entered() as inside:
             yield
         if not inside:

@@ -1,3 +1,5 @@
+import errno
+import io
 import os
 import secrets
 import subprocess
@@ -46,8 +48,7 @@ class CgroupTests(NothingRemains):
     def test_what_we_start_before_and_after_is_none(self) -> None:
         before, _, after = self.start(), self.member(), self.start()
         self.assertEqual({before.pid, after.pid} & {*self.cgroup.pids()}, set())
-        with open("/proc/thread-self/cgroup") as file:
-            self.assertNotIn(os.path.basename(self.cgroup.path), file.read())
+        self.assert_we_are_not_there()
 
     def test_what_another_thread_of_ours_starts_meanwhile_is_none(self) -> None:
         others: list[subprocess.Popen] = []
@@ -67,21 +68,37 @@ class CgroupTests(NothingRemains):
         self.assertEqual((self.cgroup.pids(), self.cgroup.remove()), ([], True))
 
     def test_an_interrupt_on_the_way_out_does_not_keep_us_there(self) -> None:
-        write, interrupts = cgroup._write, iter([KeyboardInterrupt])
+        interrupts = iter([KeyboardInterrupt])
 
-        def interrupted(path: str, text: str) -> bool:
-            if os.path.dirname(path) != self.cgroup.path:
+        class Interrupted(io.FileIO):
+            def write(self, text: bytes) -> int:
                 for interrupt in interrupts:
                     raise interrupt
-            return write(path, text)
+                return super().write(text)
 
         with (
-            mock.patch.object(cgroup, "_write", interrupted),
+            mock.patch.object(cgroup, "open", lambda path, mode, _: Interrupted(path, "w"), create=True),
             self.assertRaises(KeyboardInterrupt),
             self.cgroup.entered(),
         ):
             pass
-        self.assertEqual((self.cgroup.pids(), self.cgroup.remove()), ([], True))
+        self.assert_we_are_not_there()
+        self.assertTrue(self.cgroup.remove())
+
+    def test_without_a_descriptor_to_get_out_with_we_do_not_go_in(self) -> None:
+        with mock.patch.object(cgroup, "open", side_effect=OSError(errno.EMFILE, "too many"), create=True):
+            with self.cgroup.entered() as inside:
+                self.assertFalse(inside)
+                self.assert_we_are_not_there()
+
+    def test_when_the_last_descriptor_was_used_up_inside_we_get_out_all_the_same(self) -> None:
+        with self.cgroup.entered(), mock.patch.object(os, "open", side_effect=OSError(errno.EMFILE, "too many")):
+            pass
+        self.assert_we_are_not_there()
+
+    def assert_we_are_not_there(self) -> None:
+        with open("/proc/thread-self/cgroup") as file:
+            self.assertNotIn(os.path.basename(self.cgroup.path), file.read())
 
     def test_a_thread_of_ours_that_was_kept_there_is_taken_out_and_never_killed(self) -> None:
         self.assertTrue(cgroup._write(os.path.join(self.cgroup.path, "cgroup.threads"), "0"))

@@ -248,6 +248,18 @@ class CgroupTests(HiddenCase):
         made.kill()
         self.assertFalse(os.path.exists(path))
 
+    def test_nothing_remains_of_it_when_its_making_is_interrupted(self) -> None:
+        made = self.make()
+        path = made.cgroup.path
+        with (
+            mock.patch.object(cgroup, "_write", side_effect=KeyboardInterrupt),
+            self.assertRaises(KeyboardInterrupt),
+        ):
+            made.spawn(SLEEP, env={processes.MARK: made.mark})
+        self.assertTrue(os.path.exists(path))
+        made.kill()
+        self.assertFalse(os.path.exists(path))
+
     def test_one_that_cannot_be_made_changes_nothing(self) -> None:
         made = ProcessGroup(current_run().new_mark(), Cgroup("/no/such/cgroup"))
         self.addCleanup(made.kill)
