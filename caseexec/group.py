@@ -40,13 +40,11 @@ class Ending:
 
     :ivar returncode: the leader's, as in :mod:`subprocess`; ``None`` when it could not be ended.
     :ivar killed: the pids that had to be killed after their time was over.
-    :ivar survivors: the pids that even that did not end.
     :ivar complaint: what went wrong with the stop command.
     """
 
     returncode: int | None = None
     killed: tuple[int, ...] = ()
-    survivors: tuple[int, ...] = ()
     complaint: str = ""
 
 
@@ -59,6 +57,7 @@ class ProcessGroup:
     :param cgroup: one of its own; it is removed with the group.
     :param supervised: the command is run by :mod:`caseexec.supervisor`, which is then the leader.
     :ivar killed: whether :meth:`kill` was called, also by an :meth:`end` that was interrupted.
+    :ivar survivors: the pids that the last :meth:`kill` did not end: they are stuck in the kernel, or fork faster.
     """
 
     def __init__(self, mark: str, cgroup: Cgroup | None = None, supervised: bool = False) -> None:
@@ -66,6 +65,7 @@ class ProcessGroup:
         self._leader: Leader | None = None
         self.supervised = supervised
         self.killed = False
+        self.survivors: tuple[int, ...] = ()
         self._owner = os.getpid()
         self._table = processes.table()
         self._members = Members(mark.__eq__, lambda: (self.pid,) if self.held else (), self._table.moment())
@@ -220,8 +220,7 @@ class ProcessGroup:
         if gone and not self._members.remaining() and self.poll() is not None:
             return Ending(self._reap())
         late = self.living()
-        ending = self.kill(kill_signal)
-        return Ending(ending.returncode, tuple(late), ending.survivors)
+        return Ending(self.kill(kill_signal).returncode, tuple(late))
 
     def _ask(self, number: int, deadline: Deadline) -> bool:
         """Ask everybody to end; whether nobody was seen any more before the deadline."""
@@ -272,7 +271,7 @@ class ProcessGroup:
                 new = [status for status in first if status.identity not in told]
                 self._send(new, signal_number)
                 told.update(status.identity for status in new)
-        return Ending(self._reap(), survivors=tuple(status.identity.pid for status in living))
+        return Ending(self._reap(status.identity.pid for status in living))
 
     def _supervisor_last(self, living: list[processes.Status]) -> list[processes.Status]:
         """Without those of the supervisor's group while there are others: as long as it lives, these stay below it."""
@@ -304,17 +303,17 @@ class ProcessGroup:
             for cgroup in self._members.cgroups:
                 cgroup.kill()
 
-    def _reap(self) -> int | None:
+    def _reap(self, survivors: Iterable[int] = ()) -> int | None:
+        self.survivors = tuple(survivors)
         try:
             return self._reaped()
         finally:
             self._leave_cgroup()
 
     def _leave_cgroup(self) -> None:
-        for cgroup in self._members.cgroups:
-            cgroup.remove()
-        self._members.cgroups.clear()
-        self.cgroup = None
+        # One with members stays: they are to be found again.
+        self._members.cgroups = [cgroup for cgroup in self._members.cgroups if not cgroup.remove()]
+        self.cgroup = next(iter(self._members.cgroups), None)
 
     def _reaped(self) -> int | None:
         if self._leader is not None:

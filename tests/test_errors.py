@@ -157,8 +157,7 @@ shop.tests.CacheTests could not be started: there is no program 'redis-server'
 
     def test_a_leak_names_class_command_and_pids(self) -> None:
         warning = errors.LeakedProcessWarning("a.A", "sleep 300", [1, 2], "nobody stopped it")
-        self.assertEqual(str(warning), "a.A left processes behind (pid 1, 2; command: sleep 300): nobody stopped it. "
-                         "For a service that goes to the background by itself there is service_daemonizes = True (of an executor: daemonizes=True).")  # fmt: skip
+        self.assertEqual(str(warning), "a.A left processes behind (pid 1, 2; command: sleep 300): nobody stopped it.")
         self.assertIsInstance(warning, ResourceWarning)
 
     def test_a_forced_kill_names_process_and_knob(self) -> None:

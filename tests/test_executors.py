@@ -1,3 +1,4 @@
+import contextlib
 import gc
 import os
 import pickle
@@ -6,9 +7,12 @@ import socket
 import subprocess
 import unittest
 import warnings
+from collections.abc import Iterator
 from unittest import mock
 
-from caseexec import errors, executors, ports, processes, supervisor
+from caseexec import errors, executors, group, ports, processes, supervisor
+from caseexec.cgroup import Cgroup
+from caseexec.errors import LeakedProcessWarning
 from caseexec.executors import (
     CommandExecutor,
     Executor,
@@ -295,6 +299,55 @@ class EndTests(ExecutorCase):
         executor = SimpleExecutor(SLEEP, stop_command="sleep 300", stop_timeout=0.2).start()
         with quickly(self, 10), self.assertWarnsRegex(RuntimeWarning, "took too long"):
             executor.stop()
+
+
+class SurvivorTests(ExecutorCase):
+    """Of what not even SIGKILL ends, as a process that is stuck in the kernel."""
+
+    @contextlib.contextmanager
+    def stuck(self) -> Iterator[None]:
+        with (
+            mock.patch.object(Cgroup, "kill"),
+            mock.patch.object(os, "killpg"),
+            mock.patch.object(type(processes.table()), "send"),
+            mock.patch.object(group, "_KILL_PATIENCE", 0.05),
+        ):
+            yield
+
+    def end_all(self) -> None:
+        for owned in list(current_run().groups):
+            owned.stop()
+            owned.forget()
+
+    def test_they_are_told_and_stay_in_the_books_of_the_run_and_of_the_reaper(self) -> None:
+        for way in ("kill", "stop", "discard"):
+            with self.subTest(way):
+                executor = SimpleExecutor(SLEEP, stop_timeout=0.05).start()
+                pid, mark = executor.pid, executor._mark
+                with self.stuck(), warnings.catch_warnings(record=True) as caught:
+                    warnings.simplefilter("always")
+                    getattr(executor, way)()
+                leaks = [str(warning.message) for warning in caught if warning.category is LeakedProcessWarning]
+                self.assertEqual(
+                    leaks,
+                    [f"sleep left processes behind (pid {pid}; command: sleep 300): not even SIGKILL has ended them; "
+                     "it is tried again at the end of this run."],
+                )  # fmt: skip
+                self.assertFalse(executor.running())
+                self.assertEqual([owned.group.mark for owned in current_run().groups], [mark])
+                self.assertIn(mark, current_run().reaper._entries)
+                self.end_all()
+                self.assertFalse(alive(pid))
+                self.assertNotIn(mark, current_run().reaper._entries)
+
+    def test_a_warning_that_is_an_error_does_not_keep_the_executor_from_being_started_again(self) -> None:
+        executor = SimpleExecutor(SLEEP).start()
+        with self.stuck(), warnings.catch_warnings(), self.assertRaises(LeakedProcessWarning):
+            warnings.simplefilter("error")
+            executor.kill()
+        with executor:
+            self.assertTrue(executor.running())
+        self.end_all()
 
 
 class ForgottenTests(ExecutorCase):

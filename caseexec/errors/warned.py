@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from caseexec.errors.facts import Facts
-from caseexec.errors.text import seconds_text, signal_name
+from caseexec.errors.text import seconds_text, shorten, signal_name
 
 __all__ = ["BlindWarning", "ForcedKillWarning", "LeakedProcessWarning", "ReaperWarning", "RecordWarning"]
 
+# A warning is read as one line.
+_LONGEST_COMMAND = 200
+
 
 class LeakedProcessWarning(ResourceWarning):
-    """Processes that should have ended were found alive; they were ended now.
+    """Processes that should have ended were found alive. They were ended now, unless :attr:`why` says otherwise.
 
     :ivar who: the test class or executor.
     :ivar command: what was run.
@@ -25,10 +28,8 @@ class LeakedProcessWarning(ResourceWarning):
 
     def __str__(self) -> str:
         pids = ", ".join(map(str, self.pids))
-        return (
-            f"{self.who} left processes behind (pid {pids}; command: {self.command}): {self.why}. For a service that "
-            "goes to the background by itself there is service_daemonizes = True (of an executor: daemonizes=True)."
-        )
+        command = shorten(self.command, _LONGEST_COMMAND)
+        return f"{self.who} left processes behind (pid {pids}; command: {command}): {self.why}."
 
 
 class ForcedKillWarning(RuntimeWarning):
@@ -48,7 +49,7 @@ class ForcedKillWarning(RuntimeWarning):
         pids = ", ".join(map(str, self.pids))
         return (
             f"{self.facts.who} did not end within {seconds_text(self.timeout)} of {signal_name(self.signal)} and was "
-            f"killed (pid {pids}; command: {self.facts.command}). Give it more time with "
+            f"killed (pid {pids}; command: {shorten(self.facts.command, _LONGEST_COMMAND)}). Give it more time with "
             f"{self.facts.setting('stop_timeout')}, or another signal with {self.facts.setting('stop_signal')}."
         )
 

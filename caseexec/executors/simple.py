@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from types import TracebackType
@@ -195,12 +195,7 @@ class SimpleExecutor(Started):
             warnings.warn(warning, stacklevel=2)
         if ending.complaint:
             warnings.warn(ending.complaint, RuntimeWarning, stacklevel=2)
-        self._warn_of(ending.survivors, "not even SIGKILL ended them")
         return self
-
-    def _warn_of(self, pids: Sequence[int], why: str) -> None:
-        if pids:
-            warnings.warn(LeakedProcessWarning(self._who(), self.command, pids, why), stacklevel=3)
 
     def _is_right(self, returncode: int | None, stop_signal: int, expected: int | None) -> bool:
         expected = self._expected_returncode if expected is None else expected
@@ -236,11 +231,11 @@ class SimpleExecutor(Started):
         self._returncode = ending.returncode
 
     def _forget(self) -> None:
-        if self._owned is not None:
-            self._owned.forget(self._keep_logs)
-            self._owned = None
-        self._deadline, self._mark = None, ""
+        owned, keep_logs = self._owned, self._keep_logs
+        self._owned, self._deadline, self._mark = None, None, ""
         self._keep_logs = self._dying = False
+        if owned is not None:
+            owned.forget(keep_logs)
 
     @contextmanager
     def stopped(self) -> Iterator[Self]:
@@ -270,4 +265,6 @@ class SimpleExecutor(Started):
             return
         living = self.living()
         self.kill()
-        self._warn_of(living, "the executor was deleted while it ran; use it as a context manager, or call stop()")
+        if living:
+            why = "the executor was deleted while it ran; use it as a context manager, or call stop()"
+            warnings.warn(LeakedProcessWarning(self._who(), self.command, living, why), stacklevel=2)

@@ -203,7 +203,10 @@ class Executor(SimpleExecutor):
         for claim in self._claims():
             owner = claim.occupant()
             if owner is not None and owner.pid and owner.origin is None:
-                why = f"{claim.place} is still held by {owner}, after the service has ended"
+                why = (
+                    f"{claim.place} is still held by {owner}, after the service has ended. If that is the service, "
+                    f"gone to the background without a trace, set {self._facts().setting('daemonizes')} = True"
+                )
                 warnings.warn(LeakedProcessWarning(self._who(), self.command, [owner.pid], why), stacklevel=3)
                 return
 

@@ -114,7 +114,7 @@ class OwnedGroup:
         return f"the stop command {command!r} {how}; the stop signal followed"
 
     def forget(self, keep_logs: bool = False) -> None:
-        """Take it out of the run's books, once it has ended."""
+        """Take it out of the run's books. What has not ended stays there, with a :class:`LeakedProcessWarning`."""
         keep_logs = keep_logs and not self.run.is_orphan()  # Then nobody reads the error that names them.
         for log in self.logs:
             if keep_logs:
@@ -122,6 +122,11 @@ class OwnedGroup:
             else:
                 log.remove()
         self.run.disown(self)
+
+    def names(self) -> tuple[str, str]:
+        """What a warning calls it, and its command."""
+        about = self.about or About(service="a helper command")
+        return about.test_class or about.service, about.command
 
     def testament(self) -> dict[str, Any]:
         """What the reaper has to know."""

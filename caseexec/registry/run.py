@@ -23,7 +23,7 @@ from caseexec import cgroup, record
 from caseexec.cgroup import Cgroup
 from caseexec.deadline import Deadline
 from caseexec.directories import remove_tree
-from caseexec.errors import BlindWarning, RecordWarning
+from caseexec.errors import BlindWarning, LeakedProcessWarning, RecordWarning
 from caseexec.group import ProcessGroup
 from caseexec.output import OutputLog
 from caseexec.plan import StopPlan
@@ -123,8 +123,12 @@ class Run:
             owned.forget()
 
     def disown(self, owned: OwnedGroup) -> None:
-        """Take a group that has ended out of the books."""
+        """Take a group that has ended out of the books. One that has not stays, for the sweep and the reaper."""
         if owned not in self.groups:
+            return
+        if owned.group.survivors:
+            why = "not even SIGKILL has ended them; it is tried again at the end of this run"
+            warnings.warn(LeakedProcessWarning(*owned.names(), owned.group.survivors, why), stacklevel=3)
             return
         owned.leader = None
         if self.pid == os.getpid():
