@@ -16,6 +16,8 @@ import sys
 
 # Looked at this often where the system does not wake us at the end of a process (seconds).
 _LOOK = 0.5
+# How often it is tried to remove a cgroup, and the seconds in between.
+_TRIES, _PAUSE = 50, 0.01
 # pidfd_send_signal(2), since Linux 6.9: to the whole group that the process leads.
 _PIDFD_SIGNAL_PROCESS_GROUP = 1 << 2
 
@@ -24,29 +26,24 @@ def main() -> None:
     """Wait for the end of the run that the arguments name, then end what it has left.
 
     The arguments are its id, its process id, that of the process without which it has no purpose (0: none), the
-    directory of its cgroups, and what else it says of itself, in JSON.
+    directory of its cgroups, what else it says of itself, in JSON, and where the libraries are that may be needed.
     """
     # A handler, as "ignored" would be inherited by the stop commands. We end when the run does.
     for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"):
         signal.signal(getattr(signal, name), lambda number, frame: None)
     os.chdir("/")
-    run_id, pid, keeper, cgroups, about = sys.argv[1:]
+    run_id, pid, keeper, cgroups, about, *libraries = sys.argv[1:]
     entries = _follow(int(pid), int(keeper))
     if entries:
-        sys.path.append(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
+        sys.path += [os.path.dirname(os.path.dirname(os.path.abspath(__file__))), *libraries]
         try:
             from caseexec import remains
         except ImportError:  # It went with the run, as a checkout or a virtual environment that was thrown away.
             _end_leaders(entries)
         else:
             remains.end_of_run(run_id, about, entries)
-    # Of a service that was stopped right before the end, it may not have been removed.
-    for name in os.listdir(cgroups) if cgroups else ():
-        if name.startswith(f"caseexec-{run_id}."):
-            try:
-                os.rmdir(os.path.join(cgroups, name))
-            except OSError:  # Somebody in there could not be ended.
-                continue
+    if cgroups:
+        _remove_cgroups(cgroups, f"caseexec-{run_id}.")
 
 
 def _follow(run: int, keeper: int) -> dict[bytes, bytes]:
@@ -77,14 +74,36 @@ def _end_leaders(entries: dict[bytes, bytes]) -> None:
     import json
 
     for entry in entries.values():
-        pid, born = json.loads(entry).get("leader") or (0, 0)
-        leader = _watch(pid) if pid else None
         try:
+            pid, born = json.loads(entry).get("leader") or (0, 0)
+            leader = _watch(pid) if pid else None
             with open(f"/proc/{pid}/stat") as file:
                 if leader is not None and int(file.read().rpartition(")")[2].split()[19]) == born:
-                    signal.pidfd_send_signal(leader, signal.SIGKILL, None, _PIDFD_SIGNAL_PROCESS_GROUP)
-        except OSError:
+                    _kill(leader)
+        except (OSError, ValueError):  # It has ended, or what was told of it is torn.
             continue
+
+
+def _kill(leader: int) -> None:
+    """Kill the group of a leader; the leader alone where the kernel does not know how."""
+    try:
+        signal.pidfd_send_signal(leader, signal.SIGKILL, None, _PIDFD_SIGNAL_PROCESS_GROUP)
+    except OSError:
+        signal.pidfd_send_signal(leader, signal.SIGKILL)
+
+
+def _remove_cgroups(directory: str, prefix: str) -> None:
+    """Remove those of the run. One that has just become empty may need a moment, one with a survivor stays."""
+    for _ in range(_TRIES):
+        left = [os.path.join(directory, name) for name in os.listdir(directory) if name.startswith(prefix)]
+        for path in left:
+            try:
+                os.rmdir(path)
+            except OSError:
+                continue
+        if not left:
+            break
+        select.select([], [], [], _PAUSE)
 
 
 def _watch(pid: int) -> int | None:

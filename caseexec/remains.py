@@ -30,6 +30,8 @@ __all__ = ["Left", "Remains", "end_of_run", "of_record", "remove_paths"]
 
 # Between the stop signal and SIGKILL (seconds): the services of a killed run are gone within two.
 _GRACE = 0.8
+# Between a kill signal that is another, which may write a core, and SIGKILL.
+_KILL_GRACE = 0.3
 # For a stop command (seconds).
 _STOP_COMMAND = 5.0
 # What has not ended by then is stuck in the kernel, or forks faster than it can be killed (seconds).
@@ -128,21 +130,26 @@ class Remains:
 
     def _press(self, living: Sequence[tuple[processes.Status, Left]], elapsed: float, grace: float) -> None:
         pids = {status.identity.pid for status, _ in living}
-        over = {left.mark for _, left in living if elapsed - self._asked.setdefault(left.mark, elapsed) >= grace}
+        over = {left.mark: elapsed - self._asked.setdefault(left.mark, elapsed) - grace for _, left in living}
         for status, left in living:
             in_group = left.leader is not None and status.group == left.leader.pid
-            if left.mark in over:
+            if over[left.mark] >= 0:
                 outside = any(other is left and status.group != one.group for one, other in living)
                 if not (left.supervised and in_group and outside):
                     self._tell(status, left.plan.kill_signal)
-                    self._tell(status, signal.SIGKILL)
+                    if self._is_last(left, over[left.mark]):
+                        self._tell(status, signal.SIGKILL)
             elif (in_group and elapsed == self._asked[left.mark]) or status.parent not in pids:
                 # Who has left the group is asked when its parents are gone, as many servers end their children. Who is
                 # started after the others were asked may be there to clean up.
                 self._tell(status, left.plan.stop_signal)
         for left in self._groups:
-            if left.mark in over:
+            if self._is_last(left, over.get(left.mark, -1)):
                 self._kill_at_once(left)
+
+    def _is_last(self, left: Left, over: float) -> bool:
+        """Whether it is time for SIGKILL, so many seconds after the grace."""
+        return over >= (0 if left.plan.kill_signal == signal.SIGKILL else _KILL_GRACE)
 
     def _kill_at_once(self, left: Left) -> None:
         """In one step, which no fork escapes, where there is one: it may be forking faster than we look."""

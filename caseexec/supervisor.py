@@ -32,18 +32,19 @@ def available() -> bool:
     return sys.platform == "linux"
 
 
-def command(parts: Sequence[str], executable: str | None = None) -> list[str]:
+def command(parts: Sequence[str], executable: str | None = None, stop_signal: int = signal.SIGTERM) -> list[str]:
     """The command that runs *parts* under a supervisor.
 
     :param executable: the program to run instead of ``parts[0]``, which is then only its name.
+    :param stop_signal: what asks it to end, beside SIGTERM, SIGINT and SIGQUIT.
     """
     # It is empty in a program that embeds Python.
     python = [sys.executable or "python3", "-I", "-S", os.path.abspath(__file__)]
-    return [*python, executable or parts[0], *map(os.fspath, parts)]
+    return [*python, str(int(stop_signal)), executable or parts[0], *map(os.fspath, parts)]
 
 
 def main() -> None:
-    """Run the command of the arguments: the program, and then its arguments from the name on."""
+    """Run the command of the arguments: the stop signal, the program, and its arguments from the name on."""
     import ctypes
 
     # A C locale makes Python set this for itself and for its children.
@@ -59,7 +60,7 @@ def main() -> None:
         os.read(wait, 1)
         _take_back_what_python_does()
         signal.pthread_sigmask(signal.SIG_SETMASK, everything)
-        _execute(sys.argv[1], sys.argv[2:])
+        _execute(sys.argv[2], sys.argv[3:])
     _pass_signals_on()
     for number in signal.sigpending() - {signal.SIGCHLD}:
         os.kill(child, number)  # What came before the fork only we have; one that it has, too, it gets but once.
@@ -95,7 +96,7 @@ _asked_to_end = False
 
 def _pass_on(number: int, frame: object) -> None:
     global _asked_to_end
-    _asked_to_end |= number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+    _asked_to_end |= number in (int(sys.argv[1]), signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # One at a time.
     group = os.getpgrp()
     for child in _children():

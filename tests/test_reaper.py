@@ -1,5 +1,6 @@
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -8,6 +9,7 @@ import unittest
 from unittest import mock
 
 from caseexec import processes, reaper
+from caseexec.registry import reaping
 from tests.helpers.leaks import NothingRemains, alive, quickly, soon
 from tests.helpers.programs import SLEEP, python
 from tests.helpers.runs import ROOT
@@ -29,7 +31,8 @@ class ReaperCase(NothingRemains):
         self.about = json.dumps({"moment": processes.table().moment()})
 
     def begin(self, program=PROGRAM, run: int | None = None, cgroups: str = "", keeper: int = 0) -> subprocess.Popen:
-        command = [*program, "cafe", str(run or os.getpid()), str(keeper), cgroups, self.about]
+        about = [cgroups, self.about, *reaping._libraries()]
+        command = [*program, "cafe", str(run or os.getpid()), str(keeper), *about]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
         self.addCleanup(process.wait)
         self.addCleanup(process.kill)
@@ -221,6 +224,22 @@ class SelfTests(ReaperCase):
             resident = next(int(line.split()[1]) for line in file if line.startswith("VmRSS"))
         self.assertLess(resident, 12 * 1024, "KiB")
 
+    def test_it_finds_psutil_where_the_run_has_it(self) -> None:
+        # As on a system that has no /proc, where it is needed.
+        program = """if True:
+            import os, runpy, sys
+            exists = os.path.exists
+            os.path.exists = lambda path: path != '/proc/self/stat' and exists(path)
+            runpy.run_path(sys.argv.pop(1), run_name='__main__')
+            assert 'psutil' in sys.modules
+        """
+        path, line = self.directory("a")
+        with mock.patch.object(self, "about", json.dumps({"moment": processes.Portable().moment()})):
+            process = self.begin([sys.executable, "-I", "-S", "-c", program, reaper.__file__])
+        self.tell(process, line)
+        self.end(process)
+        self.assertFalse(os.path.exists(path))
+
     def test_empty_cgroups_of_the_run_are_removed_and_no_others(self) -> None:
         # Ordinary directories: an empty one is removed as a cgroup is.
         cgroups = self.make_dir("cgroups")
@@ -232,6 +251,56 @@ class SelfTests(ReaperCase):
         self.assertEqual(
             sorted(os.listdir(cgroups)), ["caseexec-beef.1", "caseexec-cafe.3", "caseexec-cafe1.1", "x-cafe.1"]
         )
+
+
+@unittest.skipUnless(hasattr(os, "pidfd_open"), "without descriptors of processes nothing is killed then")
+class AloneTests(ReaperCase):
+    """The package went with the run, as a checkout or a virtual environment that was thrown away."""
+
+    def service(self, mark: str) -> tuple[subprocess.Popen, bytes]:
+        """A service with a child, and the line that tells of it."""
+        service = subprocess.Popen(["sh", "-c", "sleep 300 & exec sleep 300"], start_new_session=True)
+        self.addCleanup(service.wait)
+        self.addCleanup(service.kill)
+        self.assertTrue(soon(lambda: processes.table().children(service.pid)))
+        leader = processes.table().status(service.pid).identity
+        return service, f"{mark}\t{json.dumps({'leader': leader})}\n".encode()
+
+    def end_alone(self, program: list[str], *lines: bytes) -> None:
+        alone = shutil.copy(reaper.__file__, self.make_dir("alone"))
+        process = self.begin([alone if word == reaper.__file__ else word for word in program])
+        self.tell(process, *lines)
+        self.end(process)
+
+    def test_the_groups_of_the_leaders_that_are_there_are_killed(self) -> None:
+        (service, line), (stranger, _) = self.service("cafe.1"), self.service("cafe.2")
+        family = [service.pid, *processes.table().children(service.pid)]
+        wrong = json.dumps({"leader": [stranger.pid, 1]}).encode()
+        torn = b'{"leader": [1'
+        self.end_alone(PROGRAM, b"cafe.3\t%s\n" % torn, b"cafe.2\t%s\n" % wrong, line)
+        self.assertEqual(service.wait(10), -signal.SIGKILL)
+        self.assertTrue(soon(lambda: not any(map(alive, family))))
+        self.assertTrue(alive(stranger.pid))
+        for pid in processes.table().children(stranger.pid):
+            os.kill(pid, signal.SIGKILL)
+
+    def test_a_kernel_that_cannot_signal_a_group_so_lets_the_leader_be_killed(self) -> None:
+        service, line = self.service("cafe.1")
+        children = processes.table().children(service.pid)
+        program = """if True:
+            import runpy, signal, sys
+            send = signal.pidfd_send_signal
+            def refuse(pidfd, number, info=None, flags=0):
+                if flags:
+                    raise OSError(22, 'Invalid argument')
+                send(pidfd, number, info, flags)
+            signal.pidfd_send_signal = refuse
+            runpy.run_path(sys.argv.pop(1), run_name='__main__')
+        """
+        self.end_alone([sys.executable, "-I", "-S", "-c", program, reaper.__file__], line)
+        self.assertEqual(service.wait(10), -signal.SIGKILL)
+        for pid in children:
+            os.kill(pid, signal.SIGKILL)
 
 
 class FollowTests(unittest.TestCase):

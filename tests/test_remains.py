@@ -183,12 +183,21 @@ class EndTests(RemainsCase):
         self.assertEqual(numbers, [signal.SIGTERM, signal.SIGKILL])
         self.assertEqual(process.wait(10), -signal.SIGKILL)
 
-    def test_the_kill_signal_comes_before_sigkill(self) -> None:
+    def test_the_kill_signal_is_given_time_to_write_a_core(self) -> None:
         process = self.deaf()
         with mock.patch.object(self.table, "send", side_effect=self.table.send) as send:
             self.remains(self.left(process, plan=StopPlan(kill_signal=signal.SIGUSR2))).end(grace=0)
         numbers = [call.args[1] for call in send.call_args_list if call.args[1] != signal.SIGCONT]
-        self.assertEqual(numbers[-2:], [signal.SIGUSR2, signal.SIGKILL])
+        self.assertEqual(numbers, [signal.SIGUSR2])
+        self.assertEqual(process.wait(10), -signal.SIGUSR2)
+
+    def test_one_that_is_deaf_to_it_too_is_killed_a_little_later(self) -> None:
+        process = self.deaf()
+        with mock.patch.object(self.table, "send", side_effect=self.table.send) as send:
+            self.remains(self.left(process, plan=StopPlan(kill_signal=signal.SIGTERM))).end(grace=0)
+        numbers = [call.args[1] for call in send.call_args_list if call.args[1] != signal.SIGCONT]
+        self.assertEqual(numbers, [signal.SIGTERM, signal.SIGKILL])
+        self.assertEqual(process.wait(10), -signal.SIGKILL)
 
     def test_one_that_is_paused_hears_the_stop_signal(self) -> None:
         process = self.service()

@@ -13,9 +13,11 @@ from tests.helpers.programs import EXIT_3, SLEEP, VANISHES, python
 
 @unittest.skipUnless(supervisor.available(), "there are no supervisors here")
 class SupervisorCase(NothingRemains):
-    def begin(self, command: list[str], executable: str | None = None, **popen) -> subprocess.Popen:
+    def begin(
+        self, command: list[str], executable: str | None = None, stop=signal.SIGTERM, **popen
+    ) -> subprocess.Popen:
         process = subprocess.Popen(
-            supervisor.command(command, executable),
+            supervisor.command(command, executable, stop),
             **{
                 "stdout": subprocess.PIPE,
                 "stderr": subprocess.STDOUT,
@@ -206,25 +208,28 @@ class DescendantsTests(SupervisorCase):
     def test_when_it_was_asked_to_end_the_others_are_given_their_time(self) -> None:
         program = """
             import os, signal, sys, time
-            signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGTERM})
+            number = int(sys.argv[1])
+            signal.pthread_sigmask(signal.SIG_BLOCK, {number})
             if os.fork() == 0:
                 os.setsid()
                 print('ready')
-                signal.sigwait({signal.SIGTERM})
+                signal.sigwait({number})
                 time.sleep(0.2)
                 print('done')
                 os._exit(0)
-            signal.sigwait({signal.SIGTERM})
+            signal.sigwait({number})
             sys.exit(3)
         """
-        process = self.begin(python(program))
-        self.assertEqual(process.stdout.readline(), "ready\n")
-        # Its child is the commands's child; when that has ended, the signal must have come to it too.
-        (command,) = processes.table().children(process.pid)
-        (child,) = processes.table().children(command)
-        os.killpg(process.pid, signal.SIGTERM)
-        os.kill(child, signal.SIGTERM)
-        self.assertEqual((process.stdout.read(), process.wait(10)), ("done\n", 3))
+        for number in (signal.SIGTERM, signal.SIGUSR1):
+            with self.subTest(number):
+                process = self.begin(python(program, int(number)), stop=number)
+                self.assertEqual(process.stdout.readline(), "ready\n")
+                # Its child is the commands's child; when that has ended, the signal must have come to it too.
+                (command,) = processes.table().children(process.pid)
+                (child,) = processes.table().children(command)
+                os.killpg(process.pid, number)
+                os.kill(child, number)
+                self.assertEqual((process.stdout.read(), process.wait(10)), ("done\n", 3))
 
 
 class MakeTests(unittest.TestCase):
@@ -235,7 +240,7 @@ class MakeTests(unittest.TestCase):
 
     def test_it_is_run_by_a_python_that_takes_nothing_from_the_environment(self) -> None:
         made = supervisor.command(["a", "b"])
-        self.assertEqual(made, [sys.executable, "-I", "-S", supervisor.__file__, "a", "a", "b"])
+        self.assertEqual(made, [sys.executable, "-I", "-S", supervisor.__file__, "15", "a", "a", "b"])
 
     def test_a_program_that_embeds_python_has_one_beside_it(self) -> None:
         with mock.patch.object(sys, "executable", ""):

@@ -143,7 +143,8 @@ class CommandSettings:
         if shutil.which(beside, path=path) is None:
             exists = shutil.which(beside, os.F_OK, path)
             raise PermissionError(errno.EACCES, program) if exists else FileNotFoundError(errno.ENOENT, program)
-        return {**popen, "args": supervisor.command(parts, program), "shell": False, "executable": None}
+        args = supervisor.command(parts, program, self._plan.stop_signal)
+        return {**popen, "args": args, "shell": False, "executable": None}
 
     def _program(self) -> str:
         """The program in a word or two; of an interpreter that runs a script or a module, that."""

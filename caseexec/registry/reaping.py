@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import select
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 from caseexec.deadline import Deadline
@@ -53,7 +54,7 @@ class Reaper:
         self, run_id: str, keeper: int, cgroups: str, about: Mapping[str, Any], environment: Mapping[str, str]
     ) -> None:
         self._environment = environment
-        self._arguments = [run_id, str(os.getpid()), str(keeper), cgroups, json.dumps(about)]
+        self._arguments = [run_id, str(os.getpid()), str(keeper), cgroups, json.dumps(about), *_libraries()]
         self._entries: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._pipe: int | None = None
@@ -168,6 +169,13 @@ class Reaper:
             os.close(descriptor)
         process, self._process = self._process, None
         return process
+
+
+def _libraries() -> Iterator[str]:
+    """Where psutil is, which the reaper may need in the end; it does not know of packages that are installed."""
+    found = importlib.util.find_spec("psutil")
+    if found is not None and found.origin:
+        yield os.path.dirname(os.path.dirname(found.origin))
 
 
 def _warn(complaint: str) -> None:
