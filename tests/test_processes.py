@@ -7,6 +7,7 @@ import unittest
 from unittest import mock
 
 from caseexec import processes
+from caseexec.processes import procfs
 from tests.helpers.leaks import soon
 from tests.helpers.programs import CHILD_LEAVES, SLEEP, python
 
@@ -70,6 +71,13 @@ class TableTests:
         self.assertEqual(process.wait(10), -signal.SIGKILL)
         self.assertFalse(self.table.send(identity, signal.SIGKILL))
 
+    def test_the_command_line_of_a_process(self) -> None:
+        process = self.start()
+        self.assertTrue(soon(lambda: self.table.command(process.pid) == process.args))
+        process.kill()
+        process.wait()
+        self.assertEqual(self.table.command(process.pid), [])
+
 
 @unittest.skipUnless(sys.platform == "linux", "only Linux has this table")
 class ProcfsTests(TableTests, unittest.TestCase):
@@ -96,6 +104,20 @@ class ProcfsTests(TableTests, unittest.TestCase):
 
         self.assertTrue(soon(lambda: state() == "Z"))
         self.assertFalse(self.table.status(process.pid).zombie)
+
+    def test_where_only_processes_are_shown_everybody_is_looked_at(self) -> None:
+        # /proc mounted with subset=pid.
+        read = procfs._read
+
+        def shown(path: str) -> bytes:
+            if path in ("/proc/loadavg", "/proc/stat"):
+                raise FileNotFoundError(path)
+            return read(path)
+
+        with mock.patch.object(procfs, "_read", shown):
+            moment = self.table.moment()
+            self.assertIn(os.getpid(), self.table.since(moment))
+            self.assertFalse(self.table.vanished_since(moment))
 
     def test_threads_are_not_taken_for_processes(self) -> None:
         moment = self.table.moment()

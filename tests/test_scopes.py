@@ -88,6 +88,22 @@ class LaunchTests(NothingRemains):
         with self.assertRaisesRegex(errors.AlreadyRunning, f"is held by pid {os.getpid()} "):
             self.launch(CommandService("sleep 300", port=port, check="true", probe=listen)).start()
 
+    def test_of_a_start_whose_port_was_lost_on_the_way_no_log_stays(self) -> None:
+        leases, thief = [ports.free_port(), ports.free_port()], socket.socket()
+        self.addCleanup(lambda: list(map(ports.release, leases)))
+        self.addCleanup(thief.close)
+        thief.bind(("127.0.0.1", leases[0]))
+
+        def listen(_: object) -> bool:
+            thief.listen()
+            return True
+
+        launch = self.launch(CommandService("sh -c 'echo {port}; sleep 300'", check="true", probe=listen))
+        with mock.patch.object(ports, "free_port", side_effect=leases):
+            self.assertEqual(launch.start().port, leases[1])
+        launch.stop()
+        self.assertEqual(os.listdir(self.path("tmp")), [])
+
     def test_after_three_new_leases_it_is_given_up(self) -> None:
         leases, lost = self.stolen(4)
         with lost, self.assertRaisesRegex(errors.AlreadyRunning, str(leases[3])):

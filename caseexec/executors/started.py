@@ -79,6 +79,11 @@ class Started(CommandSettings):
         """The last lines that the command wrote, at most *limit* bytes of each stream; also after it has ended."""
         return self._capture.tail(lines, limit)
 
+    def remove_logs(self) -> None:
+        """Remove what it captured, also when an error has named it; only after the command has ended."""
+        for log in self._capture.logs:
+            log.remove()
+
     def running(self) -> bool:
         """Whether the command is alive; or, when it ended with status 0, what it left in the background."""
         return self._lives()

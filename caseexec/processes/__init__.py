@@ -84,7 +84,7 @@ def describe(pid: int) -> Owner:
         except psutil.Error:
             return None
 
-    command = " ".join(ask("cmdline") or [ask("name") or ""])
+    command = " ".join(table().command(pid) or [ask("name") or ""])
     return Owner(pid=pid, command=command, user=ask("username") or "")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import functools
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple, Protocol
 
 __all__ = [
@@ -70,6 +70,9 @@ class ProcessTable(Protocol):
 
         A fork of a run, which has a copy of what the run just had open, has not inherited it.
         """
+
+    def command(self, pid: int) -> Sequence[str]:
+        """The command line of a process; empty when it can't be seen."""
 
     def children(self, pid: int) -> list[int]:
         """The processes whose parent is *pid*."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from caseexec.processes.base import MARK, Identity, Moment, Status, send_by_pid
 
@@ -33,6 +33,14 @@ class Portable:
             return environment.get(MARK) if environment else ""
         except (psutil.Error, OSError):
             return None
+
+    def command(self, pid: int) -> Sequence[str]:
+        import psutil
+
+        try:
+            return psutil.Process(pid).cmdline()
+        except (psutil.Error, OSError):
+            return []
 
     def children(self, pid: int) -> list[int]:
         import psutil

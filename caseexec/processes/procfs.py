@@ -7,7 +7,7 @@ import functools
 import os
 import signal
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
 
 from caseexec.processes.base import MARK, Identity, Moment, Status, marker_name, send_by_pid
@@ -51,6 +51,14 @@ class Procfs:
                 return entry[len(name) :].decode(errors="replace")
         return None
 
+    def command(self, pid: int) -> Sequence[str]:
+        try:
+            found = _read(f"/proc/{pid}/cmdline")
+        except OSError:
+            return []
+        # One that sets its title writes it there in one piece.
+        return [word.decode(errors="replace") for word in found.rstrip(b"\0").split(b"\0") if found]
+
     def children(self, pid: int) -> list[int]:
         found: list[int] = []
         for task in _listdir(f"/proc/{pid}/task"):
@@ -75,10 +83,16 @@ class Procfs:
         return Moment(self._last_pid(), forks, 0)
 
     def _last_pid(self) -> int:
-        return int(_read("/proc/loadavg").split()[-1])
+        try:
+            return int(_read("/proc/loadavg").split()[-1])
+        except FileNotFoundError:  # Only processes are shown there (the mount option "subset=pid").
+            return 0
 
     def _forks(self) -> int:
-        _, found, rest = _read("/proc/stat").partition(b"\nprocesses ")
+        try:
+            _, found, rest = _read("/proc/stat").partition(b"\nprocesses ")
+        except FileNotFoundError:
+            return sys.maxsize
         return int(rest.split(None, 1)[0]) if found else sys.maxsize
 
     def since(self, moment: Moment) -> Iterable[int]:
@@ -86,7 +100,7 @@ class Procfs:
         # are the numbers behind the one that was the last; the count of forks tells whether it has.
         last = self._last_pid()
         new = last - moment.last_pid
-        if new < 0 or self._forks() - moment.forks > new + 64:
+        if not last or new < 0 or self._forks() - moment.forks > new + 64:
             return self.everybody()
         if new > _FEW:
             return [pid for pid in self.everybody() if moment.last_pid < pid <= last]

@@ -12,6 +12,7 @@ from typing import Any, Protocol
 
 from caseexec import record
 from caseexec.deadline import Deadline
+from caseexec.directories import working_directory
 from caseexec.group import Ending, ProcessGroup
 from caseexec.output import OutputLog
 from caseexec.plan import StopPlan
@@ -143,7 +144,8 @@ class OwnedGroup:
         }
         if plan.command and self.about:
             environment = self.run.changes(plan.environment)
-            told["stop_command"] = [plan.command, plan.shell, os.path.abspath(plan.cwd or "."), environment]
+            where = os.path.join(working_directory(), plan.cwd or "")
+            told["stop_command"] = [plan.command, plan.shell, where, environment]
         return told
 
     def record(self) -> ServiceRecord | None:

@@ -6,6 +6,7 @@ import importlib.util
 import json
 import os
 import select
+import shlex
 import subprocess
 import sys
 import threading
@@ -15,8 +16,9 @@ from typing import Any
 
 from caseexec.deadline import Deadline
 from caseexec.errors import ReaperWarning, exit_text
+from caseexec.processes import table
 
-__all__ = ["SWITCH", "Reaper", "keeper", "turned_off"]
+__all__ = ["SWITCH", "Reaper", "command_line", "keeper", "turned_off"]
 
 SWITCH = "CASEEXEC_REAPER"
 """The environment variable that turns the reaper off when it is ``0``."""
@@ -42,6 +44,16 @@ def keeper() -> int:
     if parent is not None:
         return int(parent.pid)
     return os.getppid() if "xdist" in sys.modules and "PYTEST_XDIST_WORKER" in os.environ else 0
+
+
+def command_line(keeper: int) -> str:
+    """The command line of this process, as a shell would take it; of a worker, its keeper's and its own name."""
+    theirs = table().command(keeper) if keeper else ()
+    if not theirs:
+        return shlex.join([sys.executable or "python", *sys.orig_argv[1:]])
+    multiprocessing = sys.modules.get("multiprocessing.process")
+    name = os.environ.get("PYTEST_XDIST_WORKER") or (multiprocessing and multiprocessing.current_process().name)
+    return f"{shlex.join(theirs)} (worker {name})"
 
 
 class Reaper:

@@ -8,10 +8,8 @@ import glob
 import itertools
 import os
 import secrets
-import shlex
 import signal
 import subprocess
-import sys
 import tempfile
 import threading
 import time
@@ -22,7 +20,7 @@ from typing import Any
 from caseexec import cgroup, record
 from caseexec.cgroup import Cgroup
 from caseexec.deadline import Deadline
-from caseexec.directories import remove_tree
+from caseexec.directories import remove_tree, working_directory
 from caseexec.errors import BlindWarning, LeakedProcessWarning, RecordWarning
 from caseexec.group import ProcessGroup
 from caseexec.output import OutputLog
@@ -30,7 +28,7 @@ from caseexec.plan import StopPlan
 from caseexec.processes import MARK, chain, has_markers, table
 from caseexec.record import RunRecord, ServiceRecord
 from caseexec.registry.owned import About, OwnedGroup
-from caseexec.registry.reaping import Reaper, keeper, turned_off
+from caseexec.registry.reaping import Reaper, command_line, keeper, turned_off
 
 __all__ = ["Run", "current_run"]
 
@@ -62,6 +60,9 @@ class Run:
         self._environment = dict(os.environ)
         self._cgroups = cgroup.parent()
         self._keeper = keeper()
+        own = table().status(self.pid)
+        self._born = own.identity.born if own else 0
+        self._command = command_line(self._keeper)
         about = {"moment": table().moment()}
         self.reaper = Reaper(self.id, self._keeper, self._cgroups or "", about, self._environment)
         atexit.register(self.sweep)
@@ -82,8 +83,7 @@ class Run:
 
     def tell(self, owned: OwnedGroup) -> None:
         """Have the reaper know what there is of a group by now."""
-        if not turned_off():
-            self.reaper.tell(owned.group.mark, owned.testament())
+        self._tell(owned.group.mark, owned.testament())
 
     def _tell(self, key: str, entry: Mapping[str, Any]) -> None:
         if not turned_off():
@@ -165,15 +165,14 @@ class Run:
                 warnings.warn(RecordWarning(where, f"no record of this run can be kept there: {error}"), stacklevel=2)
 
     def _record(self, groups: Sequence[OwnedGroup], services: tuple[ServiceRecord, ...]) -> RunRecord:
-        own = table().status(self.pid)
         means = {
             "cgroup": any(owned.group.cgroup for owned in groups),
             "supervisor": any(owned.group.supervised for owned in groups),
             "group": True, "tree": True, "environment": True, "descriptor": has_markers(),
         }  # fmt: skip
         return RunRecord(
-            id=self.id, pid=self.pid, born=own.identity.born if own else 0, system=record.system(),
-            command=shlex.join([sys.executable or "python", *sys.orig_argv[1:]]), cwd=_cwd(), since=self.since,
+            id=self.id, pid=self.pid, born=self._born, system=record.system(),
+            command=self._command, cwd=working_directory(), since=self.since,
             means=tuple(name for name, used in means.items() if used), reaper=self.reaper.pid,
             paths=(*self.directories, *(log.path for owned in groups for log in owned.logs)), services=services,
         )  # fmt: skip
@@ -242,13 +241,6 @@ class Run:
         for path in list(self.directories):
             self.remove_directory(path)
         return failure
-
-
-def _cwd() -> str:
-    try:
-        return os.getcwd()
-    except OSError:  # It was removed.
-        return ""
 
 
 _run: Run | None = None
