@@ -42,6 +42,7 @@ class Found:
 def main(arguments: Sequence[str] | None = None) -> NoReturn:
     """Run the command line; ends with its exit status."""
     options = _parser().parse_args(arguments)
+    warnings.simplefilter("always")  # Whatever PYTHONWARNINGS says of those of a test run.
     warnings.showwarning = _show_warning
     for stream in (sys.stdout, sys.stderr):
         if isinstance(stream, io.TextIOWrapper):  # A command line may have bytes that no encoding knows.
@@ -75,8 +76,8 @@ def _parser() -> argparse.ArgumentParser:
         help="end what dead runs have left",
         description="End the services of dead runs, and remove their temporary directories. A process is ended only if "
         "its process id, its start time and its mark are those of the record, or if it descends from such a one. "
-        "The exit status is 0 when nothing is left, 1 when something is, 2 when a record or a named run is not there "
-        "or cannot be read.",
+        "The exit status is 0 when nothing is left, 1 when something is, 2 when a named run has no record, or when "
+        "none is named and a record cannot be read.",
     )
     reap.add_argument("run", nargs="*", metavar="RUN", help="these runs only, dead or alive, by the id that ps shows")
     reap.add_argument("--all", action="store_true", help="the services of live runs, too")
@@ -89,7 +90,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _ps(options: argparse.Namespace) -> int:
-    recorded = record.read_all()
+    recorded = record.read_all(record.elsewhere())
     runs = [(run, list(_living(run))) for run in recorded]
     if options.json:
         print(json.dumps([_as_data(run, found) for run, found in runs], indent=2))
@@ -118,13 +119,12 @@ def _reap_command(run: RunRecord) -> str:
 
 
 def _tell_of_the_unrecorded(recorded: Sequence[RunRecord]) -> None:
-    """Of processes that carry the mark of a run which has no record here."""
+    """Of processes that carry the mark of a run which has no record, or that of another user."""
     known, table = {run.id for run in recorded}, processes.table()
-    marks = ((pid, processes.marks_of(processes.mark_of(table, pid))) for pid in table.everybody())
-    pids = [pid for pid, found in marks if found and not any(mark.rpartition(".")[0] in known for mark in found)]
-    if pids:
-        shown = ", ".join(map(str, pids[:10])) + (", ..." if len(pids) > 10 else "")
-        print(f"left alone: pid {shown} of runs without a record here (another TMPDIR, XDG_RUNTIME_DIR or user)")
+    for pid in table.everybody():
+        runs = [mark.rpartition(".")[0] for mark in processes.marks_of(processes.mark_of(table, pid))]
+        if runs and known.isdisjoint(runs):
+            print(f"left alone: {printable(str(processes.describe(pid)))} of run {runs[0]}, which has no record")
 
 
 def _living(run: RunRecord) -> Iterator[Found]:
@@ -144,7 +144,9 @@ def _rows(run: RunRecord, found: Sequence[Found]) -> Iterator[Sequence[str]]:
         if service is None:
             yield run.id, _state(run), "", "?", f"{one.pids[0]}{others}", "", "", memory, ""
         else:
-            yield (run.id, _state(run), service.test_class, service.service, f"{service.pid}{others}", service.address,
+            # The leader, unless it has ended, as that of a service which went to the background.
+            pid = service.pid if service.pid in one.pids else one.pids[0]
+            yield (run.id, _state(run), service.test_class, service.service, f"{pid}{others}", service.address,
                    _age(time.time() - service.since), memory, service.log)  # fmt: skip
 
 
@@ -196,20 +198,21 @@ def _age(seconds: float) -> str:
 
 
 def _reap(options: argparse.Namespace) -> int:
+    further = record.elsewhere()
     with warnings.catch_warnings(record=True) as unreadable:
-        warnings.simplefilter("always")
-        runs = record.read_all()
+        runs = record.read_all(further)
     for warning in unreadable:
         _show_warning(warning.message)
     unknown = sorted(set(options.run) - {run.id for run in runs})
     for name in unknown:
-        print(f"run {name}: there is no record of it in {record.directory()}")
+        print(f"run {name}: there is no readable record of it in {' or '.join([record.directory(), *further])}")
     chosen = [run for run in runs if (run.id in options.run if options.run else options.all or not run.alive)]
     left = [run.id for run in chosen if not _reap_run(run, options.dry_run)]
     if not (chosen or unknown or unreadable):
         print(f"nothing is left by dead runs (the records are in {record.directory()})")
-    _tell_of_the_unrecorded(runs)
-    return 1 if left else 2 if unknown or unreadable else 0
+    if unknown or not options.run:
+        _tell_of_the_unrecorded(runs)
+    return 1 if left else 2 if unknown or (unreadable and not options.run) else 0
 
 
 def _reap_run(run: RunRecord, dry: bool) -> bool:
@@ -224,6 +227,10 @@ def _reap_run(run: RunRecord, dry: bool) -> bool:
     # By name, as a record is not to be trusted with what else this user has.
     named = [path for path in run.paths if os.path.basename(path).startswith(f"caseexec-{run.id}.")]
     paths = [] if run.alive else named
+    for service in run.services:
+        if service.stop_command:
+            print(f"{who}: run it yourself, as its environment is not known: the stop command of "
+                  f"{printable(service.service)}, {printable(service.stop_command)}")  # fmt: skip
     if dry:
         for path in paths:
             print(f"{who}: would remove {path}")
@@ -235,7 +242,7 @@ def _reap_run(run: RunRecord, dry: bool) -> bool:
         return not (survivors or doubtful)
     for path in remains.remove_paths(paths):
         print(f"{who}: removed {path}")
-    record.remove(run.id, record.directory())
+    record.remove(run.id, run.where)
     print(f"{who}: nothing is left")
     return True
 

@@ -16,15 +16,15 @@ import stat
 import sys
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
 from caseexec import processes
 from caseexec.errors import Origin, Owner, RecordWarning
 
-__all__ = ["RunRecord", "ServiceRecord", "directory", "owner", "read_all", "remove", "write"]
+__all__ = ["RunRecord", "ServiceRecord", "directory", "elsewhere", "owner", "read_all", "remove", "write"]
 
 _FORMAT = 1
 # Torn files are small; a huge one is none of ours.
@@ -44,6 +44,7 @@ class ServiceRecord:
     :ivar test_class: the test class that uses it; empty for an executor of one's own.
     :ivar since: when it was started, in seconds of the Unix epoch.
     :ivar stop_signal: what asks it to end.
+    :ivar stop_command: what is run first when it is stopped, for somebody to read; its environment is not recorded.
     :ivar cgroup: the directory of its cgroup; empty without one.
     :ivar supervised: whether its leader is a supervisor.
     """
@@ -58,6 +59,7 @@ class ServiceRecord:
     log: str = ""
     since: float = 0
     stop_signal: int = 15
+    stop_command: str = ""
     cgroup: str = ""
     supervised: bool = False
 
@@ -80,6 +82,7 @@ class RunRecord:
     :ivar means: by which means its processes are found.
     :ivar reaper: the pid of its reaper; ``None`` without one.
     :ivar paths: its temporary directories and logs.
+    :ivar where: the directory that the record was found in.
     """
 
     id: str
@@ -93,6 +96,7 @@ class RunRecord:
     reaper: int | None = None
     paths: tuple[str, ...] = ()
     services: tuple[ServiceRecord, ...] = ()
+    where: str = field(default="", compare=False)
 
     @property
     def alive(self) -> bool:
@@ -107,10 +111,31 @@ class Refused(OSError):
 
 def directory() -> str:
     """Where the records are: ``$XDG_RUNTIME_DIR/caseexec``, or ``caseexec-<uid>`` in the temporary directory."""
-    runtime = os.environ.get("XDG_RUNTIME_DIR", "")
+    return _directory(os.environ, tempfile.gettempdir())
+
+
+def _directory(environment: Mapping[str, str], tmp: str) -> str:
+    runtime = environment.get("XDG_RUNTIME_DIR", "")
     if os.path.isabs(runtime) and _is_ours(runtime):
         return os.path.join(runtime, "caseexec")
-    return os.path.join(tempfile.gettempdir(), f"caseexec-{os.getuid()}")
+    return os.path.join(tmp, f"caseexec-{os.getuid()}")
+
+
+def elsewhere(pids: Iterable[int] | None = None) -> list[str]:
+    """Where else this user's records are: where the environment of live services leads to.
+
+    A run that was started with another TMPDIR or XDG_RUNTIME_DIR (by tox, an IDE, a CI step) has its record there.
+
+    :param pids: look at these processes only.
+    """
+    table, found = processes.table(), set()
+    for pid in table.everybody() if pids is None else pids:
+        environment = processes.environment(pid) if table.mark(pid) else {}
+        if environment:
+            # As tempfile, which looks further only where there is no such directory.
+            tmp = next(filter(None, map(environment.get, ("TMPDIR", "TEMP", "TMP"))), "/tmp")  # noqa: S108
+            found.add(_directory(environment, tmp))
+    return sorted(found - {directory()})
 
 
 def _is_ours(path: str) -> bool:
@@ -179,15 +204,19 @@ def remove(run_id: str, where: str) -> None:
         os.rmdir(where)
 
 
-def read_all() -> list[RunRecord]:
-    """The records of all runs of this user, the oldest first. A file that cannot be trusted is told and left out.
+def read_all(further: Iterable[str] = ()) -> list[RunRecord]:
+    """The records in :func:`directory`, the oldest first. A file that cannot be trusted is told and left out.
 
+    :param further: directories to look into as well; one that cannot be trusted is passed over.
     :raises Refused: the directory cannot be trusted.
     """
-    try:
-        return sorted(_readable(_checked(directory())), key=lambda record: record.since)
-    except FileNotFoundError:  # No run has anything, or the last one has just ended.
-        return []
+    found: list[RunRecord] = []
+    with suppress(FileNotFoundError):  # No run has anything, or the last one has just ended.
+        found += _readable(_checked(directory()))
+    for where in further:
+        with suppress(OSError):
+            found += _readable(_checked(where))
+    return sorted(found, key=lambda record: record.since)
 
 
 def _readable(where: str) -> Iterator[RunRecord]:
@@ -201,7 +230,8 @@ def _readable(where: str) -> Iterator[RunRecord]:
             continue
         except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             problem = f"it does not name {error}" if isinstance(error, KeyError) else str(error)
-            warnings.warn(RecordWarning(path, problem), stacklevel=3)
+            remedy = "remove it when none of your test runs is alive"
+            warnings.warn(RecordWarning(path, f"{problem}; {remedy}"), stacklevel=3)
             continue
         if record.system == system() or _is_over(record.system):
             yield record
@@ -229,7 +259,7 @@ def _read(path: str) -> RunRecord:
     services = tuple(_made(ServiceRecord, service) for service in data["services"])
     if not all(0 < service.stop_signal < signal.NSIG for service in services):
         raise ValueError("a signal in it is none")
-    made: RunRecord = _made(RunRecord, {**data, "services": services})
+    made: RunRecord = _made(RunRecord, {**data, "services": services, "where": os.path.dirname(path)})
     return made
 
 
@@ -243,17 +273,17 @@ def _made(kind: Any, data: dict[str, Any]) -> Any:
         "bool": (bool,),
     }
     values = {}
-    for field in fields(kind):
-        value = data[field.name]
-        if field.name == "services":
+    for known in fields(kind):
+        value = data[known.name]
+        if known.name == "services":
             pass
-        elif str(field.type).startswith("tuple"):
+        elif str(known.type).startswith("tuple"):
             if not isinstance(value, list) or not all(isinstance(item, str) for item in value):
-                raise ValueError(f"{field.name} is not made of strings")
+                raise ValueError(f"{known.name} is not made of strings")
             value = tuple(value)
-        elif type(value) not in types[str(field.type)] or (isinstance(value, float) and not math.isfinite(value)):
-            raise ValueError(f"{field.name} is {value!r}")
-        values[field.name] = value
+        elif type(value) not in types[str(known.type)] or (isinstance(value, float) and not math.isfinite(value)):
+            raise ValueError(f"{known.name} is {value!r}")
+        values[known.name] = value
     if values["pid"] <= 0:
         raise ValueError(f"pid is {values['pid']}")
     return kind(**values)
@@ -270,7 +300,7 @@ def _origin(pid: int) -> Origin | None:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", RecordWarning)
-            records = read_all()
+            records = read_all(elsewhere([pid]))
     except OSError:
         records = []
     for run in records:

@@ -110,6 +110,14 @@ class Remains:
         marks = processes.marks_of(processes.mark_of(self._table, pid))
         yield from (left for left in self._groups if left.mark in marks)
         yield from (left for left in self._groups if left.cgroup and pid in left.cgroup.pids())
+        # Below a supervisor, with neither group nor mark.
+        above = set(self._ancestors(status))
+        yield from (left for left in self._groups if left.leader in above)
+
+    def _ancestors(self, status: processes.Status) -> Iterator[processes.Identity]:
+        while above := self._table.status(status.parent):
+            yield above.identity
+            status = above
 
     def end(self, grace: float = _GRACE) -> list[int]:
         """Run the stop commands, ask everybody to end, and kill who has not after *grace* seconds.

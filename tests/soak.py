@@ -193,7 +193,9 @@ class Soak:
         figures.survivors += len(run.left)
         if run.ended is not None and not run.left:
             figures.seconds.append(run.seconds)
-            figures.late += run.seconds > PROMISED
+            if run.seconds > PROMISED:
+                figures.late += 1
+                print(f"late, {run.seconds:.2f} s: --seed {self.seed} --only {number}: {plan}", flush=True)
         if run.left or harmed:
             print(
                 f"\n--seed {self.seed} --only {number}: {plan}", *run.left, *harmed, run.story(), sep="\n", flush=True

@@ -4,23 +4,26 @@ import re
 import signal
 import subprocess
 import sys
+import unittest
 
-from caseexec import processes, record
+from caseexec import processes, record, supervisor
 from tests.helpers.leaks import alive, soon
+from tests.helpers.programs import VANISHES, python
 from tests.helpers.runs import RunCase
 
 KILLED = """
     import os, signal, sys
-    from caseexec import SimpleExecutor, TCPServiceMixin
+    from caseexec import OutputExecutor, SimpleExecutor, TCPServiceMixin
     from caseexec.registry import current_run
     from tests.helpers.programs import TCP_SERVER, python
     import unittest
     class CacheTests(TCPServiceMixin, unittest.TestCase):
         service_command = [*python(TCP_SERVER), "{port}"]
-    executor = SimpleExecutor(["sh", "-c", "sleep 300 & wait"]).start()
+    executor = EXECUTOR.start()
     CacheTests.setUpClass()
     print(executor.pid, CacheTests.service.pid, CacheTests.service.port, current_run().id, flush=True)
 """
+EXECUTOR = """SimpleExecutor(["sh", "-c", "sleep 300 & wait"])"""
 KILLS_ITSELF = "    os.kill(os.getpid(), signal.SIGKILL)\n"
 WAITS = "    sys.stdin = open('/dev/null'); signal.pause()\n"
 
@@ -34,19 +37,22 @@ class CliCase(RunCase):
 
     python = os.path.basename(sys.executable)
 
-    def cli(self, *arguments: str) -> tuple[int, str]:
-        code, output = self.run_python("-m", "caseexec", *arguments)
-        # Other tests that run now have runs of their own.
-        return code, re.sub("left alone: pid .* of runs without a record here .*\n", "", output)
+    # Other tests that run now have runs of their own, with their records elsewhere: these are not to be seen or ended.
+    ALONE = "from caseexec import cli, record; record.elsewhere = lambda pids=(): []; cli.main()"
 
-    def killed_run(self) -> None:
+    def cli(self, *arguments: str) -> tuple[int, str]:
+        code, output = self.run_python("-c", self.ALONE, *arguments)
+        return code, re.sub("left alone: .*, which has no record\n", "", output)
+
+    def killed_run(self, executor: str = EXECUTOR) -> None:
         """A run that was killed, while nobody ends what it has left."""
-        code, output = self.run_python(self.write("killed.py", KILLED + KILLS_ITSELF))
+        program = KILLED.replace("EXECUTOR", executor) + KILLS_ITSELF
+        code, output = self.run_python(self.write("killed.py", program))
         self.assertEqual(code, -signal.SIGKILL, output)
         self.note(output)
 
     def live_run(self) -> subprocess.Popen:
-        process = self.begin(self.write("live.py", KILLED + WAITS))
+        process = self.begin(self.write("live.py", KILLED.replace("EXECUTOR", EXECUTOR) + WAITS))
         self.note(process.stdout.readline())
         return process
 
@@ -58,6 +64,11 @@ class CliCase(RunCase):
     def end(self) -> None:
         self.cli("reap", "--all")
 
+    def services(self) -> list[dict]:
+        """The services of the one run, as ps tells them in JSON."""
+        (run,) = json.loads(self.cli("ps", "--json")[1])
+        return run["services"]
+
     def masked(self, output: str) -> str:
         """The output without what differs each time."""
         for found, shown in (
@@ -66,7 +77,7 @@ class CliCase(RunCase):
             output = output.replace(found, shown)
         output = re.sub(r"caseexec-RUN\.\d+-(\S*?)-[a-z0-9]{8}\.log", r"caseexec-RUN.N-\1.log", output)
         output = re.sub(r"\b[0-9]+\.[0-9] MiB", "SIZE", re.sub(r"\b[0-9]+ s\b", "AGE", output))
-        return re.sub(r"pid [0-9]+(, [0-9]+)*", "pid PID", output)
+        return re.sub(r"(pid|kill) [0-9]+(, [0-9]+)*", r"\1 PID", output)
 
 
 class PsTests(CliCase):
@@ -105,6 +116,33 @@ class PsTests(CliCase):
         self.assertEqual(run["services"][1]["test_class"], "__main__.CacheTests")
         self.assertGreater(run["services"][1]["memory"], 2**20)
 
+    def test_of_a_service_whose_leader_has_ended_it_shows_a_process_that_lives(self) -> None:
+        self.killed_run("""OutputExecutor(["sh", "-c", "sleep 300 & echo up"], "up")""")
+        self.assertTrue(soon(lambda: not alive(self.pids[0])))
+        (daemon,) = self.services()[0]["pids"]
+        self.assertRegex(self.cli("ps")[1], rf" sh +{daemon} +\d+ s ")
+
+    @unittest.skipUnless(supervisor.available(), "there are no supervisors here")
+    def test_who_is_only_below_a_supervisor_is_shown_with_its_service(self) -> None:
+        self.environment["CASEEXEC_CGROUP"] = "0"
+        pid = self.path("pid")
+        program = [*python(VANISHES), pid, ""]
+        self.killed_run(f"SimpleExecutor({program!r}, daemonizes=True)")
+        self.assertTrue(soon(lambda: os.path.exists(pid)))
+        with open(pid) as file:
+            self.assertIn(int(file.read()), self.services()[0]["pids"])
+
+    def test_it_shows_the_runs_of_another_temporary_directory_too(self) -> None:
+        self.killed_run()
+        there = self.environment
+        self.environment = {**there, "XDG_RUNTIME_DIR": "", "TMPDIR": self.make_dir("other")}
+        _, output = self.run_python("-m", "caseexec", "ps")
+        self.assertRegex(output, rf"(?m)^{self.run_id}  DEAD +sh ")
+        code, output = self.run_python("-m", "caseexec", "reap", self.run_id)
+        self.assertEqual((code, self.masked(output).splitlines()[-1]), (0, "run RUN (DEAD, pid PID): nothing is left"))
+        self.assertEqual((os.listdir(self.run_tmp), os.listdir(self.path("runtime"))), ([], []))
+        self.environment = there
+
     def test_what_has_ended_is_not_listed(self) -> None:
         self.killed_run()
         for pid in self.pids:
@@ -121,6 +159,9 @@ class PsTests(CliCase):
         code, output = self.cli("ps")
         self.assertEqual(code, 0)
         self.assertRegex(output, r"^caseexec: .*/runtime/caseexec/x\.json is ignored: ")
+        for of_a_run in ("error", "ignore"):
+            self.environment["PYTHONWARNINGS"] = of_a_run
+            self.assertEqual(self.cli("ps"), (0, output))
 
     def test_a_directory_that_others_can_enter_is_refused(self) -> None:
         os.mkdir(self.path("runtime/caseexec"), 0o755)
@@ -150,6 +191,14 @@ class ReapTests(CliCase):
         self.assertFalse(any(map(alive, self.pids)))
         self.assertEqual((os.listdir(self.run_tmp), os.listdir(self.path("runtime"))), ([], []))
 
+    def test_stop_commands_are_told_as_they_are_not_run(self) -> None:
+        self.killed_run("""SimpleExecutor("sleep 300", stop_command=["touch", "a file"], name="box")""")
+        code, output = self.cli("reap")
+        self.assertEqual(code, 0)
+        told = "run it yourself, as its environment is not known: the stop command of box, touch 'a file'"
+        self.assertIn(f"run RUN (DEAD, pid PID): {told}\n", self.masked(output))
+        self.assertFalse(os.path.exists(self.path("a file")))
+
     def test_a_dry_run_only_tells_and_its_status_says_that_something_is_left(self) -> None:
         self.killed_run()
         code, output = self.cli("reap", "--dry-run")
@@ -178,7 +227,7 @@ class ReapTests(CliCase):
         self.killed_run()
         code, output = self.cli("reap", "0123")
         self.assertEqual((code, output), (
-            2, f"run 0123: there is no record of it in {self.path('runtime')}/caseexec\n"))  # fmt: skip
+            2, f"run 0123: there is no readable record of it in {self.path('runtime')}/caseexec\n"))  # fmt: skip
         self.assertTrue(all(map(alive, self.pids)))
 
     def test_who_has_the_pid_and_the_start_time_but_not_the_mark_is_left_alone(self) -> None:
@@ -254,7 +303,7 @@ class AlreadyRunningTests(CliCase):
         self.addCleanup(os.rename, self.path("elsewhere"), self.path("runtime/caseexec"))
         self.assertEqual(
             self.second(),
-            ["  It is a service of caseexec run RUN, of which there is no record in DIR/runtime/caseexec: that run had "
-             "another user, TMPDIR or XDG_RUNTIME_DIR.",
-             "  End that process", "  Or use another port (its port)."],
+            ["  It is a service of caseexec run RUN, of which there is no record in DIR/runtime/caseexec: it was "
+             "removed, or is another user's.",
+             "  End that process (kill PID)", "  Or use another port (its port)."],
         )  # fmt: skip

@@ -1,6 +1,7 @@
 import copy
 import dataclasses
 import pickle
+import sys
 import unittest
 
 from caseexec import errors
@@ -20,6 +21,8 @@ FACTS = Facts(
 
 
 PORT = "port 127.0.0.1:6379"
+
+LOOK = "ss -ltnp 'sport = :6379'" if sys.platform == "linux" else "lsof -nP -i :6379"
 
 
 class FakeExecutor:
@@ -113,7 +116,7 @@ shop.tests.CacheTests timed out after 30 seconds: it was not ready
             [
                 "shop.tests.CacheTests seems to be already running: "
                 "port 127.0.0.1:6379 is held by pid 7 (redis-server) of user redis",
-                "  End that process, or use another port (shop.tests.CacheTests.service_port; 0 leases a free one). "
+                "  End that process (kill 7), or use another port (shop.tests.CacheTests.service_port; 0 leases a free one). "
                 "Is it meant to answer? Set shop.tests.CacheTests.service_listener = 'any'.",
             ],
         )
@@ -122,6 +125,7 @@ shop.tests.CacheTests timed out after 30 seconds: it was not ready
         unseen = errors.AlreadyRunning(FakeExecutor(declared=False, who="TCPExecutor('x')", pid=None), Owner(), PORT)
         self.assertIn("held by a process that could not be seen", str(unseen))
         self.assertIn("use another port (its port). Is it meant to answer? Set listener='any'.", str(unseen))
+        self.assertIn(f"\n  Find and end that process (sudo {LOOK}), or use another port", str(unseen))
         nobody = errors.AlreadyRunning(FakeExecutor(), place=PORT)
         self.assertIn("taken, and who holds it could not be seen", str(nobody))
 
@@ -146,6 +150,11 @@ shop.tests.CacheTests could not be started: there is no program 'redis-server'
         error = errors.ProcessFinishedWithError(FakeExecutor(), 3)
         self.assertIn("exited with status 3 when it was stopped", str(error))
         self.assertIn("shop.tests.CacheTests.service_expected_returncode", str(error))
+
+    def test_a_death_by_another_signal_at_the_stop_is_nothing_to_allow(self) -> None:
+        text = str(errors.ProcessFinishedWithError(FakeExecutor(), -9))
+        self.assertIn("was killed by SIGKILL when it was stopped\n  That was not the stop signal: it crashed, or", text)
+        self.assertNotIn("expected_returncode", text)
 
     def test_windows_is_told_what_to_do(self) -> None:
         self.assertIn("not on Windows", str(errors.UnsupportedPlatform(FakeExecutor())))

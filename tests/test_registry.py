@@ -1,5 +1,7 @@
 import json
+import multiprocessing
 import os
+import shlex
 import signal
 import stat
 import subprocess
@@ -164,6 +166,7 @@ class ReaperCase(NothingRemains):
     """What a reaper knows is seen by the directories that it removes when it ends."""
 
     kept_logs = 0
+    KEEPER = 0
 
     def setUp(self) -> None:
         super().setUp()
@@ -171,7 +174,7 @@ class ReaperCase(NothingRemains):
 
     def make(self, environment: dict[str, str] | None = None) -> Reaper:
         about = {"moment": processes.table().moment()}
-        made = Reaper("cafe", 0, "", about, dict(os.environ) if environment is None else environment)
+        made = Reaper("cafe", self.KEEPER, "", about, dict(os.environ) if environment is None else environment)
         self.addCleanup(made.close)
         return made
 
@@ -362,14 +365,72 @@ class DeadReaperTests(ReaperCase):
         with mock.patch.object(sys, "executable", "/bin/false"):
             self.tell("a")
             os.waitid(os.P_PID, self.reaper.pid, os.WEXITED | os.WNOWAIT)
-        text = self.warning(lambda: self.tell("b"))
-        self.assertRegex(text, r"reaper \(pid \d+\) exited with status 1\. Another one is started now")
+            self.assertRegex(
+                self.warning(lambda: self.tell("b")),
+                r"reaper \(pid \d+, /bin/false -I -S \S+/reaper\.py\) exited with status 1\. Another one is started now",
+            )
+        self.warning(self.reaper.close)
 
     def test_without_python_of_our_own_there_is_one_beside_it(self) -> None:
         with mock.patch.object(sys, "executable", ""):
             path = self.tell("a")
         self.end()
         self.assertFalse(os.path.exists(path))
+
+
+class OrphanTests(ReaperCase):
+    """The process whose worker the run is has ended."""
+
+    def make(self, environment: dict[str, str] | None = None) -> Reaper:
+        self.keeper = subprocess.Popen(SLEEP)
+        self.addCleanup(self.keeper.wait)
+        self.addCleanup(self.keeper.kill)
+        with mock.patch.object(self, "KEEPER", self.keeper.pid):
+            return super().make(environment)
+
+    def end_keeper(self) -> int:
+        """End it, and wait for what the reaper does then; the reaper's pid."""
+        self.keeper.kill()
+        self.keeper.wait()
+        os.waitid(os.P_PID, self.reaper.pid, os.WEXITED | os.WNOWAIT)
+        return self.reaper.pid
+
+    def test_a_reaper_that_ended_for_that_reason_is_no_matter_for_a_warning(self) -> None:
+        path = self.tell("a")
+        self.end_keeper()
+        self.assertFalse(os.path.exists(path))
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            self.reaper.close()
+
+    def test_the_next_service_is_told_why_it_will_be_ended(self) -> None:
+        self.tell("a")
+        reaper = self.end_keeper()
+        self.assertEqual(
+            self.warning(lambda: self.tell("b")),
+            f"caseexec's reaper (pid {reaper}) has ended this run's services, as the process whose worker it is has "
+            "ended. Another one is started now",
+        )
+        self.end_keeper()
+
+
+class CommandLineTests(unittest.TestCase):
+    def test_of_a_run_of_its_own_it_is_that_of_its_process(self) -> None:
+        self.assertEqual(reaping.command_line(0), shlex.join([sys.executable, *sys.orig_argv[1:]]))
+
+    def test_of_a_worker_it_is_its_keepers_and_its_own_name(self) -> None:
+        keeper = subprocess.Popen(["sleep", "300", "1"])
+        self.addCleanup(keeper.wait)
+        self.addCleanup(keeper.kill)
+        self.assertTrue(soon(lambda: processes.table().command(keeper.pid) == keeper.args))
+        with mock.patch.dict(os.environ, PYTEST_XDIST_WORKER="gw3"):
+            self.assertEqual(reaping.command_line(keeper.pid), "sleep 300 1 (worker gw3)")
+        with mock.patch.dict(os.environ):
+            os.environ.pop("PYTEST_XDIST_WORKER", None)
+            with multiprocessing.get_context("fork").Pool(1) as pool:
+                self.assertRegex(
+                    pool.apply(reaping.command_line, [keeper.pid]), r"^sleep 300 1 \(worker ForkPoolWorker-\d+\)$"
+                )
 
 
 class ForkedReaperTests(NothingRemains):

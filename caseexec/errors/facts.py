@@ -46,7 +46,7 @@ class Origin:
         if self.pid is None:
             return (
                 f"It is a service of caseexec run {self.run}, of which there is no record in {self.records}: "
-                "that run had another user, TMPDIR or XDG_RUNTIME_DIR."
+                "it was removed, or is another user's."
             )
         of_class = f" of {self.test_class}" if self.test_class else ""
         when = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(self.since))
@@ -59,11 +59,11 @@ class Origin:
         return f"(pid {self.pid}{command}), which {'is still running' if self.alive else 'has ended'}"
 
     def way_out(self) -> str:
-        """How the process is ended."""
+        """How the process is ended; empty when only its number can tell."""
         if self.own:
             return "Stop it first"
         if self.pid is None:
-            return "End that process"
+            return ""
         command = f"{shlex.quote(sys.executable or 'python')} -m caseexec reap {self.run}"
         return f"Wait for that run, or end its services: {command}" if self.alive else f"End it: {command}"
 
@@ -88,6 +88,15 @@ class Owner:
         if self.pid is None:
             return f"a process{of_user} that could not be seen (another user's, or in another namespace)"
         return f"pid {self.pid} ({shorten(self.command, 200) or 'command unknown'}){of_user}"
+
+    def way_out(self, port: str = "") -> str:
+        """How it is ended, or else found by the port that it has."""
+        if self.origin and self.origin.way_out():
+            return self.origin.way_out()
+        if self.pid is not None:
+            return f"End that process (kill {self.pid})"
+        look = f"ss -ltnp 'sport = :{port}'" if sys.platform == "linux" else f"lsof -nP -i :{port}"
+        return f"Find and end that process (sudo {look})" if port else "Find and end that process"
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -113,10 +113,11 @@ class AlreadyRunning(ExecutorError):
         return f"{self.facts.who} seems to be already running: {what} is {holder}"
 
     def way_out(self) -> str:
-        origin = self.owner.origin if self.owner else None
-        if origin:
-            return f"{origin}\n  {origin.way_out()}\n  {self._other_way()}"
-        end = "End that process" if self.owner and self.owner.pid else "Find and end that process"
+        port = self.place.rpartition(":")[2] if self.place.startswith("port") else ""
+        owner = self.owner or Owner()
+        end = owner.way_out(port)
+        if owner.origin:
+            return f"{owner.origin}\n  {end}\n  {self._other_way()}"
         if self.place.startswith("pid file"):
             return f"{end}, or remove the file if it is left from an earlier run."
         listener = f"{self.facts.setting('listener')} = 'any'" if self.facts.declared else "listener='any'"
@@ -165,6 +166,8 @@ class ProcessFinishedWithError(ProcessExitedWithError):
     def way_out(self) -> str:
         if not self.asked:
             return ""
+        if self.exit_code < 0:
+            return "That was not the stop signal: it crashed, or somebody else killed it."
         return (
             "Status 0, the stop signal and 128 + the stop signal count as stopped. "
             f"Is this one right too? Name it in {self.facts.setting('expected_returncode')}."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 import sys
 import warnings
 from collections.abc import Callable, Iterator
@@ -33,6 +34,8 @@ __unittest = __tracebackhide__ = True
 
 # A start that failed is not worth the whole stop timeout: what is asked to end gets this many seconds.
 _ABORT_GRACE = 1.0
+# Nobody reads more of it in a record.
+_LONGEST_COMMAND = 1000
 
 
 class _NoLog(Exception):
@@ -123,7 +126,12 @@ class SimpleExecutor(Started):
 
     def _about(self) -> registry.About:
         """What the record says of it."""
-        return registry.About(service=self._name or self._program(), command=shorten(self.command, 1000))
+        stop = self._plan.command or ""
+        return registry.About(
+            service=self._name or self._program(),
+            command=shorten(self.command, _LONGEST_COMMAND),
+            stop_command=shorten(stop if isinstance(stop, str) else shlex.join(map(os.fspath, stop)), _LONGEST_COMMAND),
+        )
 
     def _open_logs(self) -> None:
         try:

@@ -27,6 +27,7 @@ __all__ = [
     "Status",
     "chain",
     "describe",
+    "environment",
     "has_markers",
     "holders",
     "mark_of",
@@ -86,6 +87,16 @@ def describe(pid: int) -> Owner:
 
     command = " ".join(table().command(pid) or [ask("name") or ""])
     return Owner(pid=pid, command=command, user=ask("username") or "")
+
+
+def environment(pid: int) -> dict[str, str]:
+    """The environment of a process, as it was when it was started; empty when it can't be seen."""
+    import psutil
+
+    try:
+        return psutil.Process(pid).environ()
+    except (psutil.Error, OSError):
+        return {}
 
 
 def holders(processes: ProcessTable, inode: int | None, pid: int | None) -> Iterator[int]:

@@ -36,6 +36,7 @@ class About:
     service: str
     test_class: str = ""
     command: str = ""
+    stop_command: str = ""
     address: str = ""
 
 

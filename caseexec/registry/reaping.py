@@ -100,6 +100,8 @@ class Reaper:
         """Let it go. If it was told of nothing that it has not forgotten, it is gone when this returns."""
         with self._lock:
             dead = self._process is not None and not self._listens(_PATIENCE)
+            # One that ended with 0 had reason to: the process whose worker this is has ended, and nobody reads.
+            dead = dead and self._process is not None and self._process.poll() != 0
             complaint = self._complaint(f"; from then on {_CONSEQUENCE}") if dead else ""
             process = self._drop()
         if process is not None and not self._entries:
@@ -132,9 +134,7 @@ class Reaper:
         _warn(complaint)
 
     def _spawn(self) -> subprocess.Popen[bytes]:
-        # sys.executable is empty in a program that embeds Python.
-        command = [sys.executable or "python3", "-I", "-S", _PROGRAM, *self._arguments]
-        silent = subprocess.DEVNULL
+        command, silent = [*_program(), *self._arguments], subprocess.DEVNULL
         theirs, ours = os.pipe()
         try:
             process = subprocess.Popen(
@@ -172,8 +172,12 @@ class Reaper:
         """What happened to it; empty when there was none."""
         if self._process is None:
             return ""
-        code = self._process.poll()
-        return f"(pid {self._process.pid}) {'no longer answers' if code is None else exit_text(code)}{then}"
+        code, pid = self._process.poll(), self._process.pid
+        if code == 0:
+            return f"(pid {pid}) has ended this run's services, as the process whose worker it is has ended{then}"
+        # One that can't begin has nowhere to tell why.
+        program = f", {shlex.join(_program())}" if code and code > 0 else ""
+        return f"(pid {pid}{program}) {'no longer answers' if code is None else exit_text(code)}{then}"
 
     def _drop(self) -> subprocess.Popen[bytes] | None:
         descriptor, self._pipe = self._pipe, None
@@ -181,6 +185,11 @@ class Reaper:
             os.close(descriptor)
         process, self._process = self._process, None
         return process
+
+
+def _program() -> list[str]:
+    # sys.executable is empty in a program that embeds Python.
+    return [sys.executable or "python3", "-I", "-S", _PROGRAM]
 
 
 def _libraries() -> Iterator[str]:

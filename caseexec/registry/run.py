@@ -162,7 +162,8 @@ class Run:
         except OSError as error:
             if not self._complained:
                 self._complained = True
-                warnings.warn(RecordWarning(where, f"no record of this run can be kept there: {error}"), stacklevel=2)
+                problem = f"no record of this run can be kept there, for 'python -m caseexec ps' and 'reap': {error}"
+                warnings.warn(RecordWarning(where, problem), stacklevel=2)
 
     def _record(self, groups: Sequence[OwnedGroup], services: tuple[ServiceRecord, ...]) -> RunRecord:
         means = {
