@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from caseexec import processes, record
 from caseexec.errors import RecordWarning
-from caseexec.record import RunRecord, ServiceRecord
+from caseexec.record import RunRecord, ServiceRecord, place, store
 from tests.helpers.leaks import NothingRemains, soon
 from tests.helpers.programs import SLEEP
 from tests.helpers.runs import ROOT
@@ -104,6 +104,46 @@ class DirectoryTests(RecordCase):
             self.assertEqual(self.directory(self.path("runtime")), other)
 
 
+class ElsewhereTests(RecordCase):
+    def start(self, **environment: str) -> int:
+        process = subprocess.Popen(SLEEP, env={"PATH": os.environ["PATH"], **environment})
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        self.assertTrue(soon(lambda: processes.environment(process.pid)))
+        return process.pid
+
+    def elsewhere(self, **environment: str) -> list[str]:
+        return record.elsewhere([self.start(**{processes.MARK: "cafe.1", **environment})])
+
+    def test_it_is_where_the_environment_of_a_service_leads_to(self) -> None:
+        name = f"caseexec-{os.getuid()}"
+        self.assertEqual(self.elsewhere(TMPDIR="/a", TMP="/b"), [f"/a/{name}"])
+        self.assertEqual(self.elsewhere(TMP="/b", XDG_RUNTIME_DIR="/no/such"), [f"/b/{name}"])
+        self.assertEqual(self.elsewhere(), [f"/tmp/{name}"])
+        self.assertEqual(self.elsewhere(TMPDIR="/a", XDG_RUNTIME_DIR=self.path("tmp")), [self.path("tmp/caseexec")])
+
+    def test_the_present_one_is_no_other(self) -> None:
+        self.assertEqual(self.elsewhere(XDG_RUNTIME_DIR=self.path("runtime")), [])
+
+    def test_a_relative_one_leads_nowhere(self) -> None:
+        self.assertEqual(self.elsewhere(TMPDIR="a"), [])
+
+    def test_a_stranger_leads_nowhere(self) -> None:
+        self.assertEqual(record.elsewhere([self.start(TMPDIR="/a")]), [])
+
+    def test_everybody_is_looked_at(self) -> None:
+        self.start(**{processes.MARK: "cafe.1", "TMPDIR": self.path("tmp/x")})
+        self.assertIn(self.path(f"tmp/x/caseexec-{os.getuid()}"), record.elsewhere())
+
+    def test_records_there_are_read_too_if_they_can_be_trusted(self) -> None:
+        there = self.make_dir("there")
+        os.chmod(there, 0o700)
+        record.write(a_run(), there)
+        self.assertEqual([run.where for run in record.read_all([there, "/no/such"])], [there])
+        os.chmod(there, 0o755)
+        self.assertEqual(record.read_all([there]), [])
+
+
 class TrustTests(RecordCase):
     def assert_refused(self, problem: str) -> None:
         with self.assertRaisesRegex(record.Refused, problem):
@@ -177,10 +217,10 @@ class WriteTests(RecordCase):
             record.write(a_run(), self.path("never/there"))
 
     def test_one_that_disappears_again_and_again_is_given_up(self) -> None:
-        with mock.patch.object(record, "_checked", side_effect=FileNotFoundError) as checked:
+        with mock.patch.object(place, "checked", side_effect=FileNotFoundError) as checked:
             with self.assertRaises(FileNotFoundError):
                 record.write(a_run(), self.where)
-        self.assertEqual(checked.call_count, record._TRIES)
+        self.assertEqual(checked.call_count, store._TRIES)
 
     def test_a_reader_never_sees_a_torn_one(self) -> None:
         short, long = a_run(), a_run(command="x" * 200_000)
@@ -279,14 +319,14 @@ class ReadTests(RecordCase):
 
     def test_one_of_an_earlier_boot_is_dead_whoever_has_its_pid_now(self) -> None:
         with (
-            mock.patch.object(record, "system", return_value="host machine boot2 pid:[1]"),
+            mock.patch.object(place, "system", return_value="host machine boot2 pid:[1]"),
             self.subTest("the machine was started again since"),
         ):
             record.write(a_run(system="host machine boot1 pid:[1]"), self.where)
             (found,) = self.read()
             self.assertFalse(found.alive)
         for elsewhere in ("host machine boot1 pid:[2]", "other machine boot2 pid:[1]", "host other boot2 pid:[1]"):
-            with self.subTest(elsewhere), mock.patch.object(record, "system", return_value=elsewhere):
+            with self.subTest(elsewhere), mock.patch.object(place, "system", return_value=elsewhere):
                 self.assertEqual(self.read(), [])
 
     def test_other_files_are_none_of_its_business(self) -> None:
@@ -360,7 +400,7 @@ class ReadTests(RecordCase):
 
     def test_one_that_is_too_large_is_told(self) -> None:
         record.write(a_run(), self.where)
-        with mock.patch.object(record, "_LARGEST", 10):
+        with mock.patch.object(store, "_LARGEST", 10):
             self.assert_told("it is larger than 10 bytes")
 
     def test_one_that_others_can_read_or_write_is_told(self) -> None:
@@ -424,7 +464,7 @@ class AnythingTests(unittest.TestCase):
     def setUp(self) -> None:
         directory = tempfile.TemporaryDirectory(prefix="t-")
         self.addCleanup(directory.cleanup)
-        patch = mock.patch.object(record, "directory", lambda: directory.name)
+        patch = mock.patch.object(place, "directory", lambda: directory.name)
         patch.start()
         self.addCleanup(patch.stop)
         self.path = os.path.join(directory.name, "cafe.json")

@@ -1,0 +1,94 @@
+"""Where the records of this user are, and whom that can be trusted to."""
+
+from __future__ import annotations
+
+import functools
+import os
+import stat
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from contextlib import suppress
+
+from caseexec import processes
+
+__all__ = ["Refused", "checked", "directory", "elsewhere", "is_over", "system"]
+
+
+class Refused(OSError):
+    """The directory of the records cannot be trusted, or cannot be made."""
+
+
+def directory() -> str:
+    """Where the records are: ``$XDG_RUNTIME_DIR/caseexec``, or ``caseexec-<uid>`` in the temporary directory."""
+    return _directory(os.environ, tempfile.gettempdir())
+
+
+def _directory(environment: Mapping[str, str], tmp: str) -> str:
+    runtime = environment.get("XDG_RUNTIME_DIR", "")
+    if os.path.isabs(runtime) and _is_ours(runtime):
+        return os.path.join(runtime, "caseexec")
+    return os.path.join(tmp, f"caseexec-{os.getuid()}")
+
+
+def elsewhere(pids: Iterable[int] | None = None) -> list[str]:
+    """Where else this user's records are: where the environment of live services leads to.
+
+    A run that was started with another TMPDIR or XDG_RUNTIME_DIR (by tox, an IDE, a CI step) has its record there.
+
+    :param pids: look at these processes only.
+    """
+    table, found = processes.table(), set()
+    for pid in table.everybody() if pids is None else pids:
+        environment = processes.environment(pid) if table.mark(pid) else {}
+        if environment:
+            # As tempfile, which looks further only where there is no such directory.
+            tmp = next(filter(None, map(environment.get, ("TMPDIR", "TEMP", "TMP"))), "/tmp")  # noqa: S108
+            if os.path.isabs(tmp):
+                found.add(_directory(environment, tmp))
+    return sorted(found - {directory()})
+
+
+def _is_ours(path: str) -> bool:
+    # After "su" or "sudo" it may still name the other user's, and in a container one that is not there.
+    try:
+        return os.stat(path).st_uid == os.getuid() and os.access(path, os.W_OK | os.X_OK)
+    except OSError:
+        return False
+
+
+def checked(path: str) -> str:
+    """*path*, when nobody else can have put anything there.
+
+    :raises Refused: it is a link, or somebody else's, or open to others.
+    :raises FileNotFoundError: it is not there.
+    """
+    found = os.lstat(path)
+    if not stat.S_ISDIR(found.st_mode):
+        raise Refused(f"{path} is no directory{' but a link' if stat.S_ISLNK(found.st_mode) else ''}; remove it")
+    if found.st_uid != os.getuid():
+        owner = processes.user_name(found.st_uid)
+        raise Refused(f"{path} belongs to user {owner}; remove it, or set TMPDIR to a directory of your own")
+    if stat.S_IMODE(found.st_mode) & 0o077:
+        raise Refused(f"{path} can be entered by other users; remove it, or: chmod 700 {path}")
+    return path
+
+
+@functools.cache
+def system() -> str:
+    """The machine, its present life, and the process-id namespace: where a pid means something."""
+    machine = os.uname().nodename
+    if sys.platform != "linux":
+        return machine
+    for path in ("/etc/machine-id", "/proc/sys/kernel/random/boot_id"):
+        with suppress(OSError), open(path) as file:
+            machine += f" {file.read().strip()}"
+    with suppress(OSError):
+        machine += f" {os.readlink('/proc/self/ns/pid')}"
+    return machine
+
+
+def is_over(other: str) -> bool:
+    """Whether this machine was started again since; in another namespace, or on another machine, a run may live."""
+    ours, theirs = system().split(), other.split()
+    return len(ours) == len(theirs) == 4 and ours[:2] == theirs[:2] and ours[2] != theirs[2]
