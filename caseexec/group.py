@@ -78,7 +78,7 @@ class ProcessGroup:
         """
         marker = None
         try:
-            marker = processes.marker(processes.chain(self.mark))
+            marker = processes.marker(processes.chain(self.mark), note=record.directory())
             inherited = (*popen.get("pass_fds", ()), *([] if marker is None else [marker]))
             if popen.get("close_fds", True):
                 popen = {**popen, "pass_fds": inherited}

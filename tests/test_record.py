@@ -112,6 +112,14 @@ class ElsewhereTests(RecordCase):
         self.assertTrue(soon(lambda: processes.environment(process.pid)))
         return process.pid
 
+    def test_a_service_without_an_environment_tells_by_its_descriptor(self) -> None:
+        marker = processes.marker("cafe.1", note="/from/it")
+        self.addCleanup(os.close, marker)
+        process = subprocess.Popen(["/bin/sleep", "300"], env={}, pass_fds=[marker])
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        self.assertEqual(record.elsewhere([process.pid]), ["/from/it"])
+
     def elsewhere(self, **environment: str) -> list[str]:
         return record.elsewhere([self.start(**{processes.MARK: "cafe.1", **environment})])
 

@@ -369,6 +369,7 @@ class DeadReaperTests(ReaperCase):
                 self.warning(lambda: self.tell("b")),
                 r"reaper \(pid \d+, /bin/false -I -S \S+/reaper\.py\) exited with status 1\. Another one is started now",
             )
+            os.waitid(os.P_PID, self.reaper.pid, os.WEXITED | os.WNOWAIT)
         self.warning(self.reaper.close)
 
     def test_without_python_of_our_own_there_is_one_beside_it(self) -> None:

@@ -71,6 +71,9 @@ class ProcessTable(Protocol):
         A fork of a run, which has a copy of what the run just had open, has not inherited it.
         """
 
+    def inherited_note(self, pid: int) -> str:
+        """What can be read from that descriptor; whoever has it may have written anything. Empty without one."""
+
     def command(self, pid: int) -> Sequence[str]:
         """The command line of a process; empty when it can't be seen."""
 
@@ -102,15 +105,19 @@ class ProcessTable(Protocol):
         """
 
 
-def marker(mark: str) -> int | None:
+def marker(mark: str, note: str = "") -> int | None:
     """A descriptor whose name is the mark, to be inherited, where there is such a thing (memfd_create(2)).
 
     Programs that set their title, as Redis and nginx, overwrite their environment; few close what they inherited.
+
+    :param note: what can be read from it.
     """
     try:
-        return os.memfd_create(marker_name(mark))
+        descriptor = os.memfd_create(marker_name(mark))
     except (AttributeError, OSError):
         return None
+    os.write(descriptor, os.fsencode(note))
+    return descriptor
 
 
 @functools.cache

@@ -74,6 +74,9 @@ class Portable:
     def inherited_mark(self, pid: int) -> str | None:
         return None
 
+    def inherited_note(self, pid: int) -> str:
+        return ""
+
     def send_group(self, leader: Identity, number: int) -> bool:
         return False
 

@@ -124,11 +124,20 @@ class Procfs:
         return any(name == f"socket:[{inode}]" for _, name in _descriptors(pid))
 
     def inherited_mark(self, pid: int) -> str | None:
+        return next((mark for _, mark in self._markers(pid)), None)
+
+    def inherited_note(self, pid: int) -> str:
+        for descriptor, _ in self._markers(pid):
+            with suppress(OSError):  # It has ended, or closed it.
+                return _peek(f"/proc/{pid}/fd/{descriptor}")
+        return ""
+
+    def _markers(self, pid: int) -> Iterator[tuple[str, str]]:
+        """The descriptors of :func:`marker` that a process has inherited, and their marks."""
         head, tail = f"/memfd:{marker_name('')}", " (deleted)"
         for descriptor, name in _descriptors(pid):
             if name.startswith(head) and name.endswith(tail) and self._is_inherited(pid, descriptor):
-                return name[len(head) : -len(tail)]
-        return None
+                yield descriptor, name[len(head) : -len(tail)]
 
     def _is_inherited(self, pid: int, descriptor: str) -> bool:
         # A run has it open for the moment in which it starts a service, to be closed on exec; a process that is forked
@@ -176,6 +185,15 @@ def _read(path: str) -> bytes:
             piece = os.read(descriptor, 16384)
             found += piece
         return found
+    finally:
+        os.close(descriptor)
+
+
+def _peek(path: str) -> str:
+    """The beginning of a file, whatever it has become."""
+    descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    try:
+        return os.fsdecode(os.pread(descriptor, 4096, 0))
     finally:
         os.close(descriptor)
 

@@ -32,21 +32,26 @@ def _directory(environment: Mapping[str, str], tmp: str) -> str:
 
 
 def elsewhere(pids: Iterable[int] | None = None) -> list[str]:
-    """Where else this user's records are: where the environment of live services leads to.
+    """Where else this user's records are, as live services tell.
 
     A run that was started with another TMPDIR or XDG_RUNTIME_DIR (by tox, an IDE, a CI step) has its record there.
 
     :param pids: look at these processes only.
     """
-    table, found = processes.table(), set()
-    for pid in table.everybody() if pids is None else pids:
-        environment = processes.environment(pid) if table.mark(pid) else {}
-        if environment:
-            # As tempfile, which looks further only where there is no such directory.
-            tmp = next(filter(None, map(environment.get, ("TMPDIR", "TEMP", "TMP"))), "/tmp")  # noqa: S108
-            if os.path.isabs(tmp):
-                found.add(_directory(environment, tmp))
-    return sorted(found - {directory()})
+    table = processes.table()
+    told = {_told_by(pid) for pid in (table.everybody() if pids is None else pids) if processes.mark_of(table, pid)}
+    return sorted(path for path in told - {directory()} if os.path.isabs(path))
+
+
+def _told_by(pid: int) -> str:
+    """Where a service's descriptor says that its run has its record, or else its environment; empty: neither does."""
+    note = processes.table().inherited_note(pid)
+    environment = {} if note else processes.environment(pid)
+    if not environment:
+        return note
+    # As tempfile, which looks further only where there is no such directory.
+    tmp = next(filter(None, map(environment.get, ("TMPDIR", "TEMP", "TMP"))), "/tmp")  # noqa: S108
+    return _directory(environment, tmp)
 
 
 def _is_ours(path: str) -> bool:

@@ -10,7 +10,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, Protocol
 
-from caseexec import record
 from caseexec.deadline import Deadline
 from caseexec.directories import working_directory
 from caseexec.group import Ending, ProcessGroup
@@ -141,7 +140,6 @@ class OwnedGroup:
             "cgroup": self.group.cgroup.path if self.group.cgroup else "",
             # By a pattern, as they are not there yet when this is told for the first time.
             "paths": [os.path.join(glob.escape(tempfile.gettempdir()), f"caseexec-{self.group.mark}-*")],
-            "record": record.directory(),
         }
         if plan.command and self.about:
             environment = self.run.changes(plan.environment)

@@ -12,6 +12,7 @@ import sys
 import threading
 import warnings
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from caseexec.deadline import Deadline
@@ -26,6 +27,7 @@ SWITCH = "CASEEXEC_REAPER"
 _PROGRAM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "reaper.py")
 # It reads at once whatever it is told; one that does not is stopped, or about to die.
 _PATIENCE = 2.0
+_EXIT_PATIENCE = 0.1
 _CONSEQUENCE = "a run that is killed (SIGTERM, SIGKILL, os._exit) leaves its services behind"
 
 
@@ -66,6 +68,7 @@ class Reaper:
         self, run_id: str, keeper: int, cgroups: str, about: Mapping[str, Any], environment: Mapping[str, str]
     ) -> None:
         self._environment = environment
+        self._keeper = keeper
         self._arguments = [run_id, str(os.getpid()), str(keeper), cgroups, json.dumps(about), *_libraries()]
         self._entries: dict[str, str] = {}
         self._process: subprocess.Popen[bytes] | None = None
@@ -100,9 +103,8 @@ class Reaper:
         """Let it go. If it was told of nothing that it has not forgotten, it is gone when this returns."""
         with self._lock:
             dead = self._process is not None and not self._listens(_PATIENCE)
-            # One that ended with 0 had reason to: the process whose worker this is has ended, and nobody reads.
-            dead = dead and self._process is not None and self._process.poll() != 0
-            complaint = self._complaint(f"; from then on {_CONSEQUENCE}") if dead else ""
+            # Of a worker whose keeper has ended nobody reads.
+            complaint = self._complaint(f"; from then on {_CONSEQUENCE}") if dead and not self._has_orphaned() else ""
             process = self._drop()
         if process is not None and not self._entries:
             try:
@@ -172,12 +174,23 @@ class Reaper:
         """What happened to it; empty when there was none."""
         if self._process is None:
             return ""
-        code, pid = self._process.poll(), self._process.pid
-        if code == 0:
+        code, pid = self._exit_status(), self._process.pid
+        if self._has_orphaned():
             return f"(pid {pid}) has ended this run's services, as the process whose worker it is has ended{then}"
         # One that can't begin has nowhere to tell why.
         program = f", {shlex.join(_program())}" if code and code > 0 else ""
         return f"(pid {pid}{program}) {'no longer answers' if code is None else exit_text(code)}{then}"
+
+    def _has_orphaned(self) -> bool:
+        """Whether it has ended the services because the process whose worker this is has ended."""
+        return bool(self._keeper) and self._exit_status() == 0
+
+    def _exit_status(self) -> int | None:
+        """How it ended; ``None`` while it has not."""
+        if self._process is not None:
+            with suppress(subprocess.TimeoutExpired):  # Its end of the pipe is closed a moment before.
+                return self._process.wait(_EXIT_PATIENCE)
+        return None
 
     def _drop(self) -> subprocess.Popen[bytes] | None:
         descriptor, self._pipe = self._pipe, None

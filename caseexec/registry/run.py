@@ -151,13 +151,17 @@ class Run:
             where = record.directory()
             if self._recorded and (where != self._recorded or not services):
                 record.remove(self.id, self._recorded)
+                self.reaper.forget("record")
                 self._recorded = ""
             if services:
-                self._write_record(self._record(groups, services), where)
+                if not self._recorded:
+                    self._recorded = where
+                    self._tell("record", {"record": where})
+                self._write_record(self._record(groups, services))
 
-    def _write_record(self, content: RunRecord, where: str) -> None:
+    def _write_record(self, content: RunRecord) -> None:
+        where = self._recorded
         try:
-            self._recorded = where
             record.write(content, where)
         except OSError as error:
             if not self._complained:
