@@ -31,6 +31,7 @@ def main() -> None:
     # A handler, as "ignored" would be inherited by the stop commands. We end when the run does.
     for name in ("SIGTERM", "SIGINT", "SIGHUP", "SIGQUIT"):
         signal.signal(getattr(signal, name), lambda number, frame: None)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())  # The run has blocked them all for the time until here.
     os.chdir("/")
     run_id, pid, keeper, cgroups, about, *libraries = sys.argv[1:]
     entries = _follow(int(pid), int(keeper))

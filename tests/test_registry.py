@@ -270,6 +270,24 @@ class ReaperTests(ReaperCase):
         self.assertIsNone(self.reaper.pid)
 
 
+class DeafReaperTests(ReaperCase):
+    def test_what_is_sent_to_everybody_while_it_begins_does_not_end_it(self) -> None:
+        path = self.tell("a")
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGHUP, signal.SIGQUIT):
+            os.kill(self.reaper.pid, number)
+        self.end()
+        self.assertFalse(os.path.exists(path))
+
+    def test_we_hear_signals_as_before_when_it_has_begun(self) -> None:
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, ())
+        self.tell("a")
+        self.assertEqual(signal.pthread_sigmask(signal.SIG_BLOCK, ()), before)
+        with mock.patch.object(subprocess, "Popen", side_effect=OSError("no")):
+            self.kill()
+            self.warning(lambda: self.tell("b"))
+        self.assertEqual(signal.pthread_sigmask(signal.SIG_BLOCK, ()), before)
+
+
 class DeadReaperTests(ReaperCase):
     def test_one_that_was_killed_is_told_and_the_next_one_knows_everything(self) -> None:
         first = self.tell("a")

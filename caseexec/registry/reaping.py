@@ -7,6 +7,7 @@ import json
 import os
 import select
 import shlex
+import signal
 import subprocess
 import sys
 import threading
@@ -138,6 +139,8 @@ class Reaper:
     def _spawn(self) -> subprocess.Popen[bytes]:
         command, silent = [*_program(), *self._arguments], subprocess.DEVNULL
         theirs, ours = os.pipe()
+        # What ends a run is often sent to everybody, and until it has its handlers the reaper would heed it.
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())
         try:
             process = subprocess.Popen(
                 command, stdin=theirs, stdout=silent, stderr=silent, env=self._environment, start_new_session=True
@@ -148,6 +151,7 @@ class Reaper:
         finally:
             os.close(theirs)
             os.close(ours)
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def _send(self, entries: Mapping[str, str]) -> bool:
         """Write to it; ``False``: it does not listen."""
