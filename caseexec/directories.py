@@ -4,22 +4,32 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from contextlib import suppress
 
 __all__ = ["remove_tree", "working_directory"]
 
 
 def remove_tree(path: str) -> bool:
-    """Remove a directory or file; whether it is gone. What is behind a link inside is not touched."""
-    if os.path.islink(path) or os.path.isfile(path):
+    """Remove a directory, or whatever is in its place; whether it is gone. What is behind a link is not touched."""
+    if os.path.islink(path) or not os.path.isdir(path):
         with suppress(OSError):
             os.unlink(path)
         return not os.path.lexists(path)
-    shutil.rmtree(path, ignore_errors=True)
+    _remove(path)
     if os.path.exists(path):  # A service may have taken the permission away from itself.
         _open_directories(path)
-        shutil.rmtree(path, ignore_errors=True)
+        _remove(path)
     return not os.path.exists(path)
+
+
+def _remove(path: str) -> None:
+    try:
+        shutil.rmtree(path, ignore_errors=True)
+    except RecursionError:  # Before Python 3.13 a tree may be too deep for it.
+        silent = subprocess.DEVNULL
+        with suppress(OSError):
+            subprocess.run(["/bin/rm", "-rf", path], stdin=silent, stdout=silent, stderr=silent, check=False)
 
 
 def working_directory() -> str:

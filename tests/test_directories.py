@@ -100,6 +100,24 @@ class RemoveTreeTests(unittest.TestCase):
         os.chmod(path, 0o700)
 
 
+class InItsPlaceTests(NothingRemains):
+    def test_a_pipe_in_the_place_of_a_directory_is_removed(self) -> None:
+        os.mkfifo(self.path("pipe"))
+        self.assertTrue(remove_tree(self.path("pipe")))
+        self.assertFalse(os.path.lexists(self.path("pipe")))
+
+    def test_a_tree_of_any_depth_is_removed(self) -> None:
+        deep = self.make_dir("deep")
+        self.addCleanup(os.chdir, os.getcwd())
+        os.chdir(deep)
+        for _ in range(1500):
+            os.mkdir("d")
+            os.chdir("d")
+        os.chdir("/")
+        self.assertTrue(remove_tree(deep))
+        self.assertFalse(os.path.exists(deep))
+
+
 class WorkingDirectoryTests(NothingRemains):
     def test_one_that_was_removed_is_the_topmost(self) -> None:
         self.addCleanup(os.chdir, os.getcwd())

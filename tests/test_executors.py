@@ -2,6 +2,7 @@ import contextlib
 import errno
 import gc
 import os
+import pathlib
 import pickle
 import signal
 import socket
@@ -287,6 +288,13 @@ class EndTests(ExecutorCase):
         os.chdir(self.make_dir("gone"))
         os.rmdir(self.path("gone"))
         with SimpleExecutor(SLEEP, stop_command=["touch", self.path("stopped")]):
+            pass
+        self.assertTrue(os.path.exists(self.path("stopped")))
+
+    def test_all_that_popen_takes_can_be_given_beside_it(self) -> None:
+        stop = [b"touch", pathlib.Path(self.path("stopped"))]
+        environment = {b"COLOUR": b"red", "HOME": pathlib.Path("/")}
+        with SimpleExecutor(SLEEP, cwd=os.fsencode(self.tmp), envvars=environment, stop_command=stop):
             pass
         self.assertTrue(os.path.exists(self.path("stopped")))
 

@@ -6,6 +6,7 @@ import signal
 import stat
 import subprocess
 import sys
+import tempfile
 import textwrap
 import time
 import unittest
@@ -52,6 +53,19 @@ class RunTests(NothingRemains):
         ):
             current_run().remove_directory(path)
         os.rmdir(path)
+
+    def test_a_directory_of_any_name_is_told_to_the_reaper(self) -> None:
+        for name in (b"\xff", b"a\tb", b"a\nb", b"a*[b"):
+            with self.subTest(name), mock.patch.object(tempfile, "tempdir", os.fsdecode(self.named(name))):
+                path = current_run().make_directory()
+                self.assertIn(os.path.basename(path), current_run().reaper._entries)
+                current_run().remove_directory(path)
+                self.assertNotIn(os.path.basename(path), current_run().reaper._entries)
+
+    def named(self, name: bytes) -> bytes:
+        path = os.path.join(os.fsencode(self.tmp), name)
+        os.mkdir(path)
+        return path
 
     def test_a_forked_child_has_a_run_of_its_own(self) -> None:
         run, path = current_run(), current_run().make_directory()

@@ -91,7 +91,7 @@ class CommandSettings:
             stop_signal=stop_signal,
             kill_signal=kill_signal or registry.StopPlan.kill_signal,
             timeout=stop_timeout,
-            command=split(stop_command) if isinstance(stop_command, str) and not shell else stop_command,
+            command=_stop_command(stop_command, shell),
             shell=isinstance(stop_command, str) and shell,
             cwd=cwd,
         )
@@ -165,6 +165,12 @@ class CommandSettings:
 
     def __str__(self) -> str:
         return f"<{type(self).__name__} {self.command!r}>"
+
+
+def _stop_command(command: Command | None, shell: bool) -> Command | None:
+    if isinstance(command, str):
+        return command if shell else split(command)
+    return command and [os.fsdecode(part) for part in command]
 
 
 def split(command: str) -> list[str]:

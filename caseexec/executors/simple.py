@@ -115,7 +115,9 @@ class SimpleExecutor(Started):
         # Entered in the books first: from here on an interrupt at any point leaves nothing behind.
         self._owned, self._mark = owned, owned.group.mark
         if self._plan.command:
-            owned.plan = replace(self._plan, environment=self.envvars)
+            # It is told to the reaper, as text.
+            environment = {os.fsdecode(name): os.fsdecode(value) for name, value in self.envvars.items()}
+            owned.plan = replace(self._plan, environment=environment)
         owned.run.tell(owned)
         self._open_logs()
         streams = {"stdin": self._stdin, "stdout": self._capture.stdout, "stderr": self._capture.stderr}
@@ -130,7 +132,7 @@ class SimpleExecutor(Started):
         return registry.About(
             service=self._name or self._program(),
             command=shorten(self.command, _LONGEST_COMMAND),
-            stop_command=shorten(stop if isinstance(stop, str) else shlex.join(map(os.fspath, stop)), _LONGEST_COMMAND),
+            stop_command=shorten(stop if isinstance(stop, str) else shlex.join(stop), _LONGEST_COMMAND),
         )
 
     def _open_logs(self) -> None:

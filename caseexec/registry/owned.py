@@ -143,7 +143,7 @@ class OwnedGroup:
         }
         if plan.command and self.about:
             environment = self.run.changes(plan.environment)
-            where = os.path.join(working_directory(), plan.cwd or "")
+            where = os.path.join(working_directory(), os.fsdecode(plan.cwd or ""))
             told["stop_command"] = [plan.command, plan.shell, where, environment]
         return told
 

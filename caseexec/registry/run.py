@@ -188,7 +188,7 @@ class Run:
         """Make a temporary directory (mode 0700) that goes with the run at the latest."""
         path = os.path.join(tempfile.gettempdir(), f"caseexec-{self.new_mark()}")
         self.directories.add(path)
-        self._tell(path, {"paths": [glob.escape(path)]})
+        self._tell(os.path.basename(path), {"paths": [glob.escape(path)]})
         os.mkdir(path, 0o700)
         return path
 
@@ -200,7 +200,7 @@ class Run:
         if not remove_tree(path):
             warnings.warn(f"the temporary directory {path} could not be removed", ResourceWarning, 2)
         else:
-            self.reaper.forget(path)
+            self.reaper.forget(os.path.basename(path))
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
