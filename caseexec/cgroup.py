@@ -68,6 +68,12 @@ class Cgroup:
     def _threads_above(self) -> str:
         return os.path.join(os.path.dirname(self.path), "cgroup.threads")
 
+    def release(self, pid: int) -> None:
+        """Take a process out."""
+        with suppress(OSError), open(self._threads_above(), "wb", 0) as way_out:
+            for thread in os.listdir(f"/proc/{pid}/task"):
+                _leave(way_out, int(thread))
+
     def pids(self) -> list[int]:
         """Every member, also those of cgroups that were made below; zombies are none."""
         found: dict[int, None] = {}
@@ -122,8 +128,8 @@ class Cgroup:
 
 
 def _leave(way_out: IO[bytes], thread: int = 0) -> None:
-    """Take a thread of ours out, by default this one."""
-    # An interrupt in between must not leave it there: whatever it starts later would be a member.
+    """Take a thread out, by default this one."""
+    # An interrupt in between must not leave ours there: whatever it starts later would be a member.
     interrupt = None
     while True:
         try:

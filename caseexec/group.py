@@ -96,10 +96,22 @@ class ProcessGroup:
             self._leave_cgroup()
             yield
             return
-        with self.cgroup.entered() as inside:
-            yield
-        if not inside:
-            self._leave_cgroup()
+        inside = False
+        try:
+            with self.cgroup.entered() as inside:
+                yield
+        finally:
+            if inside:
+                self._release_strangers(self.cgroup)
+            else:
+                self._leave_cgroup()
+
+    def _release_strangers(self, cgroup: Cgroup) -> None:
+        """Take out what a signal handler, or a destructor, has started while we were in there with this thread."""
+        pids = cgroup.pids()
+        if pids != [self.pid]:
+            for stranger in set(pids) & set(self._table.children(os.getpid())) - {self.pid}:
+                cgroup.release(stranger)
 
     def run(self, command: str | Sequence[str], deadline: Deadline, **popen: Any) -> int | None:
         """Run a helper command to its end; when the deadline comes first, kill it with all its children.

@@ -1,3 +1,4 @@
+import contextlib
 import errno
 import os
 import signal
@@ -259,6 +260,34 @@ class CgroupTests(HiddenCase):
         self.assertTrue(os.path.exists(path))
         made.kill()
         self.assertFalse(os.path.exists(path))
+
+    def test_what_a_signal_handler_starts_meanwhile_is_not_ended_with_it(self) -> None:
+        others: list[subprocess.Popen] = []
+
+        def handle(*_: object) -> None:
+            others.append(subprocess.Popen(SLEEP))
+
+        self.addCleanup(signal.signal, signal.SIGALRM, signal.signal(signal.SIGALRM, handle))
+        popen = subprocess.Popen
+
+        def interrupted(command: list[str], **options) -> subprocess.Popen:
+            if options.get("start_new_session"):
+                signal.raise_signal(signal.SIGALRM)
+                process = popen(command, **options)
+                signal.raise_signal(signal.SIGALRM)
+                return process
+            return popen(command, **options)
+
+        for command in (SLEEP, ["/no/such/program"]):
+            with self.subTest(command), mock.patch.object(subprocess, "Popen", interrupted):
+                made = self.make()
+                with contextlib.suppress(FileNotFoundError):
+                    made.spawn(command, env={processes.MARK: made.mark})
+                made.kill()
+        self.assertEqual([other.poll() for other in others], [None] * 3)
+        for other in others:
+            other.kill()
+            other.wait()
 
     def test_one_that_cannot_be_made_changes_nothing(self) -> None:
         made = ProcessGroup(current_run().new_mark(), Cgroup("/no/such/cgroup"))
