@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from typing import IO
 
-__all__ = ["SWITCH", "Cgroup", "own_directory", "parent"]
+__all__ = ["SWITCH", "Cgroup", "is_cgroup", "own_directory", "parent"]
 
 SWITCH = "CASEEXEC_CGROUP"
 """The environment variable that turns cgroups off when it is ``0``."""
@@ -171,6 +171,15 @@ def parent() -> str | None:
         return None
     # cgroup.freeze came with this version; the topmost cgroup has none to look for.
     return own if tuple(map(int, re.findall(r"\d+", os.uname().release)[:2])) >= (5, 2) else None
+
+
+def is_cgroup(path: str) -> bool:
+    """Whether a directory is on the file system on which our own cgroup is."""
+    own = own_directory()
+    try:
+        return own is not None and os.stat(path).st_dev == os.stat(own).st_dev
+    except (OSError, ValueError):  # A path may be anything: what it is read from can be changed by hand.
+        return False
 
 
 def own_directory() -> str | None:

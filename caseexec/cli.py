@@ -15,12 +15,16 @@ from dataclasses import asdict, dataclass
 from typing import Any, NoReturn
 
 from caseexec import processes, record, remains
+from caseexec.deadline import Deadline
 from caseexec.errors import printable, shorten
 from caseexec.record import RunRecord, ServiceRecord
 
 __all__ = ["main"]
 
 _COLUMNS = ("RUN", "STATE", "TEST CLASS", "SERVICE", "PID", "ADDRESS", "AGE", "MEMORY", "LOG")
+
+# A stop command may take five seconds, and what it did not end some more.
+_REAPERS_TIME = 8.0
 
 
 @dataclass(frozen=True)
@@ -171,7 +175,14 @@ def _reaper_state(run: RunRecord) -> str:
     if run.reaper is None:
         return "none"
     status = processes.table().status(run.reaper)
+    if _is_reaper_at_work(run):
+        return f"pid {run.reaper}, at work"
     return f"pid {run.reaper}" + ("" if status and not status.zombie else ", which has ended")
+
+
+def _is_reaper_at_work(run: RunRecord) -> bool:
+    """Whether the run is dead, and its reaper just ends what it has left."""
+    return not run.alive and run.reaper is not None and run.id in processes.table().command(run.reaper)
 
 
 def _memory(pids: Sequence[int]) -> int:
@@ -218,6 +229,7 @@ def _reap(options: argparse.Namespace) -> int:
 def _reap_run(run: RunRecord, dry: bool) -> bool:
     """End what is left of a run; whether nothing is."""
     who = f"run {run.id} ({_state(run)}, pid {run.pid})"
+    reaped = _await_reaper(run, who, 0 if dry else _REAPERS_TIME)
     found = list(_living(run))
     for one in found:
         print(f"{who}: {'would end' if dry else 'ending'} {one.name}, pid {', '.join(map(str, one.pids))}")
@@ -228,7 +240,7 @@ def _reap_run(run: RunRecord, dry: bool) -> bool:
     named = [path for path in run.paths if os.path.basename(path).startswith(f"caseexec-{run.id}.")]
     paths = [] if run.alive else named
     for service in run.services:
-        if service.stop_command:
+        if service.stop_command and not reaped:
             print(f"{who}: run it yourself, as its environment is not known: the stop command of "
                   f"{printable(service.service)}, {printable(service.stop_command)}")  # fmt: skip
     if dry:
@@ -244,6 +256,17 @@ def _reap_run(run: RunRecord, dry: bool) -> bool:
         print(f"{who}: removed {path}")
     record.remove(run.id, run.where)
     print(f"{who}: nothing is left")
+    return True
+
+
+def _await_reaper(run: RunRecord, who: str, seconds: float) -> bool:
+    """Give the reaper of a dead run the time to do its work; whether there is one."""
+    if not _is_reaper_at_work(run):
+        return False
+    print(f"{who}: its reaper is at work, pid {run.reaper}", flush=True)
+    for _ in Deadline(seconds).turns():
+        if not _is_reaper_at_work(run):
+            break
     return True
 
 

@@ -19,7 +19,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from caseexec import processes, record
-from caseexec.cgroup import Cgroup
+from caseexec.cgroup import Cgroup, is_cgroup
 from caseexec.deadline import Deadline
 from caseexec.directories import remove_tree
 from caseexec.group import ProcessGroup
@@ -223,7 +223,9 @@ def of_record(run: record.RunRecord) -> Remains:
 
 
 def _own_cgroup(service: record.ServiceRecord) -> Cgroup | None:
-    return Cgroup(service.cgroup) if os.path.basename(service.cgroup) == f"caseexec-{service.mark}" else None
+    named = os.path.basename(service.cgroup) == f"caseexec-{service.mark}"
+    # Anybody can make an ordinary directory of that name, and list there whom he likes.
+    return Cgroup(service.cgroup) if named and is_cgroup(service.cgroup) else None
 
 
 def _as_left(mark: str, entry: Mapping[str, Any]) -> Left:

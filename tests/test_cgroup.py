@@ -214,6 +214,16 @@ class ParentTests(unittest.TestCase):
 
 
 @unittest.skipUnless(sys.platform == "linux", "only Linux has cgroups")
+class IsCgroupTests(unittest.TestCase):
+    @unittest.skipIf(cgroup.own_directory() is None, "there is no cgroup v2 here")
+    def test_it_is_one_where_our_own_is(self) -> None:
+        self.assertTrue(cgroup.is_cgroup(cgroup.own_directory()))
+
+    def test_anything_else_is_none(self) -> None:
+        for path in ("/", "/no/such", "/\0"):
+            self.assertFalse(cgroup.is_cgroup(path))
+
+
 class OwnDirectoryTests(unittest.TestCase):
     ROOT = "31 23 0:27 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw\n"
 

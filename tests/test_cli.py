@@ -199,6 +199,20 @@ class ReapTests(CliCase):
         self.assertIn(f"run RUN (DEAD, pid PID): {told}\n", self.masked(output))
         self.assertFalse(os.path.exists(self.path("a file")))
 
+    def test_a_reaper_that_is_at_work_is_let_end_it(self) -> None:
+        self.environment["CASEEXEC_REAPER"] = "1"
+        stop = ["sh", "-c", f"touch {self.path('begun')}; while [ ! -e {self.path('go')} ]; do sleep 0.01; done"]
+        self.killed_run(f"SimpleExecutor('sleep 300', stop_command={stop!r}, name='box')")
+        self.assertTrue(soon(lambda: os.path.exists(self.path("begun"))))
+        self.assertIn(", at work; descendants are found by", self.cli("ps")[1])
+        process = self.begin("-c", self.ALONE, "reap", self.run_id)
+        first = process.stdout.readline()
+        self.assertIn("its reaper is at work, pid ", first)
+        with open(self.path("go"), "w"):
+            pass
+        output, _ = process.communicate(timeout=30)
+        self.assertEqual((process.returncode, self.masked(output)), (0, "run RUN (DEAD, pid PID): nothing is left\n"))
+
     def test_a_dry_run_only_tells_and_its_status_says_that_something_is_left(self) -> None:
         self.killed_run()
         code, output = self.cli("reap", "--dry-run")

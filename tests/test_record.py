@@ -318,7 +318,8 @@ class ReadTests(RecordCase):
 
     def test_the_oldest_run_comes_first(self) -> None:
         for run_id, since in (("a", 3.0), ("b", 1), ("c", 2.5)):
-            record.write(a_run(id=run_id, since=since), self.where)
+            service = a_service(mark=f"{run_id}.1")
+            record.write(a_run(id=run_id, since=since, services=(service,)), self.where)
         self.assertEqual([run.id for run in self.read()], ["b", "c", "a"])
 
     def test_those_of_another_machine_are_passed_over(self) -> None:
@@ -384,6 +385,7 @@ class ReadTests(RecordCase):
             ({"means": 1}, "means is not made of strings"),
             ({"paths": ["/a", 1]}, "paths is not made of strings"),
             ({"reaper": "5"}, "reaper is '5'"),
+            ({"services": [{**service, "mark": "beef.1"}]}, "a mark in it is not one of its run's"),
             ({"services": None}, "not iterable"),
             ({"services": "abc"}, "indices"),
             ({"services": {"a": 1}}, "indices"),

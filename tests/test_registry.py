@@ -320,6 +320,13 @@ class DeadReaperTests(ReaperCase):
         self.assertEqual(text, f"caseexec's reaper (pid {dead}) was killed by SIGKILL; from then on a run that is killed "
                          "(SIGTERM, SIGKILL, os._exit) leaves its services behind")  # fmt: skip
 
+    def test_one_whose_end_of_the_pipe_is_held_by_a_fork_is_told_all_the_same(self) -> None:
+        self.tell("a")
+        held = os.open(f"/proc/{self.reaper.pid}/fd/0", os.O_RDONLY)
+        self.addCleanup(os.close, held)
+        self.kill()
+        self.assertIn("killed by SIGKILL", self.warning(lambda: self.tell("b")))
+
     def test_to_forget_something_starts_no_other(self) -> None:
         self.tell("a")
         dead = self.kill()
@@ -396,12 +403,12 @@ class DeadReaperTests(ReaperCase):
     def test_a_program_that_is_no_python_is_told_as_soon_as_it_is_noticed(self) -> None:
         with mock.patch.object(sys, "executable", "/bin/false"):
             self.tell("a")
-            os.waitid(os.P_PID, self.reaper.pid, os.WEXITED | os.WNOWAIT)
+            self.assertTrue(soon(lambda: self.reaper._process.poll() is not None))
             self.assertRegex(
                 self.warning(lambda: self.tell("b")),
                 r"reaper \(pid \d+, /bin/false -I -S \S+/reaper\.py\) exited with status 1\. Another one is started now",
             )
-            os.waitid(os.P_PID, self.reaper.pid, os.WEXITED | os.WNOWAIT)
+            self.assertTrue(soon(lambda: self.reaper._process.poll() is not None))
         self.warning(self.reaper.close)
 
     def test_without_python_of_our_own_there_is_one_beside_it(self) -> None:

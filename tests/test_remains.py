@@ -457,12 +457,24 @@ class OfRecordTests(RemainsCase):
         self.assertEqual(self.of_record(stranger).end(), [])
         self.assert_lives(stranger)
 
+    def test_a_directory_that_is_no_cgroup_names_nobody(self) -> None:
+        stranger = self.start(None)
+        cgroup = self.make_dir(f"caseexec-{self.run_id}.1")
+        with open(os.path.join(cgroup, "cgroup.threads"), "w") as file:
+            file.write(f"{stranger.pid}\n")
+        service = record.ServiceRecord(mark=f"{self.run_id}.1", pid=GONE.pid, born=GONE.born, cgroup=cgroup)
+        run = record.RunRecord(id=self.run_id, pid=1, born=0, system=record.system(), services=(service,))
+        self.assertEqual(remains.of_record(run).living(), [])
+
     def test_a_cgroup_of_another_name_is_somebody_elses(self) -> None:
         stranger = self.start()
         for path in ("/sys/fs/cgroup/user.slice", f"/c/caseexec-{self.run_id}.11", ""):
             with mock.patch.object(Cgroup, "pids", return_value=[stranger.pid]):
                 self.assertEqual(self.living(self.of_record(stranger, cgroup=path)), set())
-        with mock.patch.object(Cgroup, "pids", return_value=[stranger.pid]):
+        with (
+            mock.patch.object(Cgroup, "pids", return_value=[stranger.pid]),
+            mock.patch.object(remains, "is_cgroup", return_value=True),
+        ):
             found = self.of_record(stranger, cgroup=f"/c/caseexec-{self.run_id}.1")
             self.assertEqual(self.living(found), {stranger.pid})
 

@@ -121,6 +121,8 @@ def _read(path: str) -> RunRecord:
     if f"{data['id']}.json" != os.path.basename(path):
         raise ValueError("it is not the record of the run that its name says")
     services = tuple(_made(ServiceRecord, service) for service in data["services"])
+    if not data["id"] or not all(service.mark.rpartition(".")[0] == data["id"] for service in services):
+        raise ValueError("a mark in it is not one of its run's")
     if not all(0 < service.stop_signal < signal.NSIG for service in services):
         raise ValueError("a signal in it is none")
     made: RunRecord = _made(RunRecord, {**data, "services": services, "where": os.path.dirname(path)})

@@ -169,6 +169,9 @@ class Reaper:
 
     def _listens(self, seconds: float = 0) -> bool:
         """Whether it is there, and takes more within that time."""
+        # A forked child of ours may have the end of the pipe that was the reaper's.
+        if self._process is None or self._process.poll() is not None:
+            return False
         poller = select.poll()
         poller.register(self._pipe or -1, select.POLLOUT)
         found = poller.poll(seconds * 1000)
