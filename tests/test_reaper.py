@@ -28,10 +28,11 @@ class ReaperCase(NothingRemains):
 
     def setUp(self) -> None:
         super().setUp()
+        self.libraries = [*reaping._libraries()]
         self.about = json.dumps({"moment": processes.table().moment()})
 
     def begin(self, program=PROGRAM, run: int | None = None, cgroups: str = "", keeper: int = 0) -> subprocess.Popen:
-        about = [cgroups, self.about, *reaping._libraries()]
+        about = [cgroups, self.about, *self.libraries]
         command = [*program, "cafe", str(run or os.getpid()), str(keeper), *about]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
         self.addCleanup(process.wait)
@@ -268,6 +269,7 @@ class AloneTests(ReaperCase):
 
     def end_alone(self, program: list[str], *lines: bytes) -> None:
         alone = shutil.copy(reaper.__file__, self.make_dir("alone"))
+        self.libraries = []  # Beside psutil there may be an installed caseexec.
         process = self.begin([alone if word == reaper.__file__ else word for word in program])
         self.tell(process, *lines)
         self.end(process)
