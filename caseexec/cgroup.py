@@ -14,7 +14,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager, suppress
 from typing import IO
 
@@ -106,14 +106,15 @@ class Cgroup:
         except OSError:
             return False
 
-    def kill(self) -> None:
-        """Send SIGKILL to every member. They are frozen meanwhile, so that few fork before; look again."""
+    def kill(self, spared: Container[int] = ()) -> None:
+        """Send SIGKILL to every other member. They are frozen meanwhile, so that few fork before; look again."""
         if not self.pids():
             return
         _write(self._file("freeze"), "1")  # It takes the kernel a moment, which is not waited for.
         for pid in self.pids():
-            with suppress(ProcessLookupError, PermissionError):
-                os.kill(pid, signal.SIGKILL)
+            if pid not in spared:
+                with suppress(ProcessLookupError, PermissionError):
+                    os.kill(pid, signal.SIGKILL)
         _write(self._file("freeze"), "0")
 
     def remove(self) -> bool:

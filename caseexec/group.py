@@ -10,7 +10,7 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import Any
@@ -20,7 +20,7 @@ from caseexec.cgroup import Cgroup
 from caseexec.deadline import Deadline
 from caseexec.errors import Owner
 from caseexec.leader import Leader
-from caseexec.members import Members
+from caseexec.members import REAPERS_TIME, Members
 from caseexec.ports import Listener
 
 __all__ = ["Ending", "ProcessGroup"]
@@ -248,10 +248,10 @@ class ProcessGroup:
             living = self._living()
             if not living:
                 return True
-            pids = {status.identity.pid for status in living}
+            pids, reaping = {status.identity.pid for status in living}, self._members.reaping(living)
             for status in living:
-                in_group = self.held and status.group == self.pid
-                if not in_group and status.parent not in pids and status.identity not in asked:
+                done = (self.held and status.group == self.pid) or status.identity.pid in reaping
+                if not done and status.parent not in pids and status.identity not in asked:
                     asked.add(status.identity)
                     self._table.send(status.identity, number)
                     self._table.send(status.identity, signal.SIGCONT)
@@ -277,19 +277,16 @@ class ProcessGroup:
                 if not living and (self.process is None or self.poll() is not None):
                     return Ending(self._reap())
                 # Once each: to some programs a signal means another thing the second time.
-                first = living
-                if signal_number == signal.SIGKILL and elapsed < _ADOPTION_PATIENCE:
-                    first = self._supervisor_last(living)
-                new = [status for status in first if status.identity not in told]
-                self._send(new, signal_number)
-                told.update(status.identity for status in new)
+                told |= self._send(living, signal_number, told, elapsed)
         return Ending(self._reap(status.identity.pid for status in living))
 
-    def _supervisor_last(self, living: list[processes.Status]) -> list[processes.Status]:
-        """Without those of the supervisor's group while there are others: as long as it lives, these stay below it."""
-        if not self.supervised or not self.held:
-            return living
-        return [status for status in living if status.group != self.pid] or living
+    def _first(self, living: list[processes.Status], number: int, elapsed: float) -> list[processes.Status]:
+        """Whose turn it is: not yet the reapers of runs within, nor the supervisor below which the others stay."""
+        reaping = self._members.reaping(living) if elapsed < REAPERS_TIME else ()
+        first = [status for status in living if status.identity.pid not in reaping]
+        if self.supervised and self.held and number == signal.SIGKILL and elapsed < _ADOPTION_PATIENCE:
+            return [status for status in first if status.group != self.pid] or first
+        return first
 
     def _await_marks(self) -> None:
         """After an interrupted spawn: give a child that is just being loaded the moment until its mark shows."""
@@ -301,19 +298,24 @@ class ProcessGroup:
     def send(self, number: int) -> None:
         """Signal the group and the escapees, and do not wait."""
         if self.ours:
-            living = self._living()
-            self._send(self._supervisor_last(living) if number == signal.SIGKILL else living, number)
+            self._send(self._living(), number)
 
-    def _send(self, living: list[processes.Status], number: int) -> None:
-        held = self.held
-        if any(status.group == self.pid for status in living):
+    def _send(
+        self, living: list[processes.Status], number: int, told: Container[processes.Identity] = (), elapsed: float = 0
+    ) -> set[processes.Identity]:
+        """Signal those whose turn it is, and who have not been told; who that was."""
+        first, held = self._first(living, number, elapsed), self.held
+        new = [status for status in first if status.identity not in told]
+        if any(status.group == self.pid for status in new):
             self.signal(number)
-        for status in living:
+        for status in new:
             if not (held and status.group == self.pid):
                 self._table.send(status.identity, number)
-        if number == signal.SIGKILL and living:
+        if number == signal.SIGKILL and new:
+            spared = {status.identity.pid for status in living} - {status.identity.pid for status in first}
             for cgroup in self._members.cgroups:
-                cgroup.kill()
+                cgroup.kill(spared)
+        return {status.identity for status in new}
 
     def _reap(self, survivors: Iterable[int] = ()) -> int | None:
         self.survivors = tuple(survivors)

@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterable
 from contextlib import suppress
 
 from caseexec import processes
 from caseexec.cgroup import Cgroup
 from caseexec.deadline import Deadline
 
-__all__ = ["Members"]
+__all__ = ["REAPERS_TIME", "Members"]
 
 # Its frames are left out of the traceback of a failed class, by unittest and by pytest.
 __unittest = __tracebackhide__ = True
+
+REAPERS_TIME = 2.0
+"""For the reapers of runs within to do their work, before they are killed too (seconds)."""
 
 # How long to look for somebody who was missed (seconds); it matters only while others fork all the time.
 _PATIENCE = 0.02
@@ -45,6 +48,7 @@ class Members:
         self._table = processes.table()
         self.blind = False
         self._others: set[processes.Identity] = set()
+        self._reaping: dict[processes.Identity, bool] = {}
         self._strays = False
 
     def living(self) -> list[processes.Status]:
@@ -88,6 +92,15 @@ class Members:
         statuses = map(self._table.status, self._table.since(moment))
         seen = all(status is None or status.identity in self._others for status in statuses)
         return seen and not self._table.vanished_since(moment)
+
+    def reaping(self, living: Iterable[processes.Status]) -> set[int]:
+        """The pids of those that end what a run within has left, and then themselves."""
+        return {status.identity.pid for status in living if self._is_reaping(status.identity)}
+
+    def _is_reaping(self, identity: processes.Identity) -> bool:
+        if identity not in self._reaping:  # Asked for once: there may be thousands that fork.
+            self._reaping[identity] = processes.is_reaping(self._table, identity.pid)
+        return self._reaping[identity]
 
     def new(self) -> set[int]:
         """The pids of all that may have appeared since the moment, ours or not."""

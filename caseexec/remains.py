@@ -13,7 +13,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +23,7 @@ from caseexec.cgroup import Cgroup, is_cgroup
 from caseexec.deadline import Deadline
 from caseexec.directories import remove_tree
 from caseexec.group import ProcessGroup
-from caseexec.members import Members
+from caseexec.members import REAPERS_TIME, Members
 from caseexec.plan import StopPlan
 
 __all__ = ["Left", "Remains", "end_of_run", "of_record", "remove_paths"]
@@ -137,9 +137,11 @@ class Remains:
         return [status.identity.pid for status, _ in living]
 
     def _press(self, living: Sequence[tuple[processes.Status, Left]], elapsed: float, grace: float) -> None:
-        pids = {status.identity.pid for status, _ in living}
+        pids, reaping = {status.identity.pid for status, _ in living}, self._members.reaping(one for one, _ in living)
         over = {left.mark: elapsed - self._asked.setdefault(left.mark, elapsed) - grace for _, left in living}
         for status, left in living:
+            if status.identity.pid in reaping and over[left.mark] < REAPERS_TIME:
+                continue
             in_group = left.leader is not None and status.group == left.leader.pid
             if over[left.mark] >= 0:
                 outside = any(other is left and status.group != one.group for one, other in living)
@@ -153,16 +155,16 @@ class Remains:
                 self._tell(status, left.plan.stop_signal)
         for left in self._groups:
             if self._is_last(left, over.get(left.mark, -1)):
-                self._kill_at_once(left)
+                self._kill_at_once(left, reaping if over[left.mark] < REAPERS_TIME else ())
 
     def _is_last(self, left: Left, over: float) -> bool:
         """Whether it is time for SIGKILL, so many seconds after the grace."""
         return over >= (0 if left.plan.kill_signal == signal.SIGKILL else _KILL_GRACE)
 
-    def _kill_at_once(self, left: Left) -> None:
+    def _kill_at_once(self, left: Left, spared: Container[int]) -> None:
         """In one step, which no fork escapes, where there is one: it may be forking faster than we look."""
         if left.cgroup:
-            left.cgroup.kill()
+            left.cgroup.kill(spared)
         elif left.leader and not left.supervised and self._is_there(left, left.leader):
             self._table.send_group(left.leader, signal.SIGKILL)
 
@@ -184,10 +186,10 @@ class Remains:
 
 
 def _run_stop_command(left: Left) -> None:
-    # With a mark that is not the run's: it is not to be ended with what it ends.
+    # With a mark that is not the run's: it is not to be ended with what it ends. But with that of this reaper.
     group, plan = ProcessGroup(f"{left.mark}.stop"), left.plan
     assert plan.command
-    environment = {**plan.environment, processes.MARK: group.mark}
+    environment = {**plan.environment, processes.MARK: processes.chain(group.mark)}
     silent = subprocess.DEVNULL
     with suppress(OSError):  # Its program or directory went with the run: the stop signal follows.
         group.run(plan.command, Deadline(_STOP_COMMAND), shell=plan.shell, cwd=plan.cwd, env=environment,

@@ -135,6 +135,12 @@ class CgroupTests(NothingRemains):
         self.assertIsNone(other.poll())
         self.assertTrue(soon(self.cgroup.is_empty))
 
+    def test_who_is_spared_lives(self) -> None:
+        members = [self.member() for _ in range(3)]
+        self.cgroup.kill({members[1].pid})
+        self.assertEqual([members[0].wait(10), members[2].wait(10)], [-9] * 2)
+        self.assertTrue(soon(lambda: self.cgroup.pids() == [members[1].pid]))
+
     def test_who_forks_all_the_time_is_killed_with_all_its_forks(self) -> None:
         # One after another, each in a session of its own and gone at once; there is an end to it.
         program = "import os\nfor _ in range(20000):\n    if os.fork(): os._exit(0)\n    os.setsid()"

@@ -169,6 +169,25 @@ class EndTests(GroupCase):
         with mock.patch.object(group, "_KILL_PATIENCE", 0.1):
             self.assertEqual(made.kill(signal.SIGTERM).returncode, -signal.SIGKILL)
 
+    def test_the_reaper_of_a_run_within_ends_by_itself(self) -> None:
+        made, _ = self.with_reaper("cat; sleep 0.1; echo done >done")
+        made.send(signal.SIGKILL)
+        made.kill()
+        self.assertTrue(os.path.exists(self.path("done")))
+
+    def test_one_that_does_not_is_killed_after_its_time(self) -> None:
+        made, reaper = self.with_reaper("sleep 300")
+        with mock.patch.object(group, "REAPERS_TIME", 0.05):
+            self.assertEqual(made.kill().returncode, -signal.SIGKILL)
+        self.assertFalse(alive(reaper))
+
+    def with_reaper(self, work: str) -> tuple[ProcessGroup, int]:
+        """A group with one who reads from it, in a session of its own, as the reaper of a run within does."""
+        reaper = f"echo $$ >new; mv new pid; {work}"
+        mark = f'{processes.MARK}="${processes.MARK}/{processes.REAPING}"'
+        made = self.spawn(["sh", "-c", f"sleep 300 | {mark} setsid sh -c '{reaper}'"], cwd=self.tmp)
+        return made, self.background(made, "pid")
+
     def test_an_interrupted_spawn_leaves_nothing(self) -> None:
         made = ProcessGroup(current_run().new_mark())
         born = subprocess.Popen

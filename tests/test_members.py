@@ -85,6 +85,12 @@ class MembersTests(NothingRemains):
         self.members.cgroups = [Among(pid)]
         self.assertEqual(self.living(), {pid})
 
+    def test_the_reaper_of_a_run_within_ends_by_itself(self) -> None:
+        service, reaper = self.start(self.mark), self.start(f"{self.mark}/{processes.REAPING}")
+        stop_command = self.start(f"{self.mark}/{processes.REAPING}/cafe.1.stop")
+        self.assertEqual(self.living(), {service, reaper, stop_command})
+        self.assertEqual(self.members.reaping(self.members.living()), {reaper, stop_command})
+
     def test_who_was_found_stays_found(self) -> None:
         pid = self.start()
         self.members.cgroups = [Among(pid)]

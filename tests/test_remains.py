@@ -199,6 +199,22 @@ class EndTests(RemainsCase):
         self.assertEqual(numbers, [signal.SIGTERM, signal.SIGKILL])
         self.assertEqual(process.wait(10), -signal.SIGKILL)
 
+    def test_the_reaper_of_a_run_within_ends_by_itself(self) -> None:
+        theirs, ours = os.pipe()
+        process = self.service(pass_fds=(ours,))
+        # It reads until the service ends.
+        reaper = self.start(f"{self.run_id}.1/{processes.REAPING}", ["cat"], stdin=theirs)
+        os.close(theirs)
+        os.close(ours)
+        self.assertEqual(self.remains(self.left(process)).end(grace=0), [])
+        self.assertEqual((process.wait(10), reaper.wait(10)), (-signal.SIGKILL, 0))
+
+    def test_one_that_does_not_is_killed_after_its_time(self) -> None:
+        process, reaper = self.service(), self.start(f"{self.run_id}.1/{processes.REAPING}")
+        with mock.patch.object(remains, "REAPERS_TIME", 0.05):
+            self.assertEqual(self.remains(self.left(process)).end(grace=0), [])
+        self.assertEqual((process.wait(10), reaper.wait(10)), (-signal.SIGKILL, -signal.SIGKILL))
+
     def test_one_that_is_paused_hears_the_stop_signal(self) -> None:
         process = self.service()
         process.send_signal(signal.SIGSTOP)

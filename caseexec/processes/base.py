@@ -9,6 +9,7 @@ from typing import NamedTuple, Protocol
 
 __all__ = [
     "MARK",
+    "REAPING",
     "Identity",
     "Moment",
     "ProcessTable",
@@ -21,6 +22,9 @@ __all__ = [
 
 MARK = "CASEEXEC_MARK"
 """The environment variable that a service and all its descendants carry; always compared whole."""
+
+REAPING = "reaper"
+"""The mark of the reaper of a run which is within a service, behind that service's."""
 
 
 class Identity(NamedTuple):

@@ -25,7 +25,7 @@ from caseexec.errors import BlindWarning, LeakedProcessWarning, RecordWarning
 from caseexec.group import ProcessGroup
 from caseexec.output import OutputLog
 from caseexec.plan import StopPlan
-from caseexec.processes import MARK, chain, has_markers, table
+from caseexec.processes import MARK, REAPING, chain, has_markers, table
 from caseexec.record import RunRecord, ServiceRecord
 from caseexec.registry.owned import About, OwnedGroup
 from caseexec.registry.reaping import Reaper, command_line, keeper, turned_off
@@ -64,7 +64,10 @@ class Run:
         self._born = own.identity.born if own else 0
         self._command = command_line(self._keeper)
         about = {"moment": table().moment()}
-        self.reaper = Reaper(self.id, self._keeper, self._cgroups or "", about, self._environment)
+        # Whoever ends the service that this run is within is to let the reaper do its work.
+        within = {MARK: chain(REAPING)} if MARK in self._environment else {}
+        environment = {**self._environment, **within}
+        self.reaper = Reaper(self.id, self._keeper, self._cgroups or "", about, environment)
         atexit.register(self.sweep)
 
     def new_mark(self) -> str:
