@@ -49,8 +49,13 @@ class Cgroup:
     def entered(self) -> Iterator[bool]:
         """Be in there with this thread, and with no other, for the time of a ``with`` block; what it forks stays.
 
+        It is made if it is not there.
+
         :returns: whether the kernel has let us in.
         """
+        if not (os.path.isdir(self.path) or self.create()):
+            yield False
+            return
         try:
             # Before we go in: there may be no descriptor left to get out with.
             way_out = open(self._threads_above(), "wb", 0)  # noqa: SIM115

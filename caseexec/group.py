@@ -11,17 +11,15 @@ import signal
 import subprocess
 import time
 from collections.abc import Container, Iterable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from typing import Any
 
 from caseexec import processes, record
 from caseexec.cgroup import Cgroup
 from caseexec.deadline import Deadline
-from caseexec.errors import Owner
 from caseexec.leader import Leader
 from caseexec.members import REAPERS_TIME, Members
-from caseexec.ports import Listener
 
 __all__ = ["Ending", "ProcessGroup"]
 
@@ -69,7 +67,7 @@ class ProcessGroup:
         self._owner = os.getpid()
         self._table = processes.table()
         self._members = Members(mark.__eq__, lambda: (self.pid,) if self.held else (), self._table.moment())
-        self.cgroup = cgroup
+        self._members.cgroups = [cgroup] if cgroup else []
 
     def spawn(self, command: str | Sequence[str], **popen: Any) -> None:
         """Start the command as leader of a new session. If this is interrupted, :meth:`kill` finds it by its mark.
@@ -90,28 +88,23 @@ class ProcessGroup:
 
     @contextmanager
     def _in_cgroup(self) -> Iterator[None]:
-        if self.cgroup is not None:
-            self._members.cgroups.append(self.cgroup)  # Before it is made, as that may be interrupted.
-        if self.cgroup is None or not self.cgroup.create():
-            self._leave_cgroup()
-            yield
-            return
         inside = False
         try:
-            with self.cgroup.entered() as inside:
+            with self.cgroup.entered() if self.cgroup else nullcontext(False) as inside:
                 yield
         finally:
             if inside:
-                self._release_strangers(self.cgroup)
+                self._release_strangers()
             else:
                 self._leave_cgroup()
 
-    def _release_strangers(self, cgroup: Cgroup) -> None:
+    def _release_strangers(self) -> None:
         """Take out what a signal handler, or a destructor, has started while we were in there with this thread."""
-        pids = cgroup.pids()
-        if pids != [self.pid]:
-            for stranger in set(pids) & set(self._table.children(os.getpid())) - {self.pid}:
-                cgroup.release(stranger)
+        for cgroup in self._members.cgroups:
+            pids = cgroup.pids()
+            if pids != [self.pid]:
+                for stranger in set(pids) & set(self._table.children(os.getpid())) - {self.pid}:
+                    cgroup.release(stranger)
 
     def run(self, command: str | Sequence[str], deadline: Deadline, **popen: Any) -> int | None:
         """Run a helper command to its end; when the deadline comes first, kill it with all its children.
@@ -146,6 +139,11 @@ class ProcessGroup:
         return self._members.blind
 
     @property
+    def cgroup(self) -> Cgroup | None:
+        """The cgroup of its own, as long as it is there."""
+        return next(iter(self._members.cgroups), None)
+
+    @property
     def pid(self) -> int:
         """The leader's process id, which is the group's too; 0 before :meth:`spawn`."""
         return self._leader.process.pid if self._leader else 0
@@ -178,34 +176,6 @@ class ProcessGroup:
 
     def _living(self) -> list[processes.Status]:
         return self._members.living() if self.ours else []
-
-    def stranger(self, listeners: Iterable[Listener]) -> Owner | None:
-        """Who of the listeners is not this service: born before its command, or with another mark.
-
-        A listener that is neither ours nor certainly a stranger (a container's proxy, one that can't be seen) passes.
-        """
-        for listener in listeners:
-            if self._holds(listener, [self.pid]) or self._holds(listener, processes.tree(self._table, self.pid)):
-                continue
-            if self._holds(listener, self.living()):
-                continue
-            for pid in processes.holders(self._table, listener.inode, listener.pid):
-                if self.is_stranger(pid):
-                    return record.owner(pid)
-        return None
-
-    def _holds(self, listener: Listener, pids: Iterable[int]) -> bool:
-        if listener.pid is not None:
-            return listener.pid in pids
-        return listener.inode is not None and any(self._table.holds_socket(pid, listener.inode) for pid in pids)
-
-    def is_stranger(self, pid: int) -> bool:
-        """Whether a process that is not among :meth:`living` is certainly somebody else's."""
-        status, leader = self._table.status(pid), self._table.status(self.pid)
-        if status is None or leader is None or not self.held:
-            return False
-        mark = self._table.mark(pid)
-        return status.identity.born < leader.identity.born or bool(mark and self.mark not in processes.marks_of(mark))
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
@@ -327,7 +297,6 @@ class ProcessGroup:
     def _leave_cgroup(self) -> None:
         # One with members stays: they are to be found again.
         self._members.cgroups = [cgroup for cgroup in self._members.cgroups if not cgroup.remove()]
-        self.cgroup = next(iter(self._members.cgroups), None)
 
     def _reaped(self) -> int | None:
         if self._leader is not None:

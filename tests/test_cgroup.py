@@ -52,15 +52,13 @@ class CgroupTests(NothingRemains):
 
     def test_what_another_thread_of_ours_starts_meanwhile_is_none(self) -> None:
         others: list[subprocess.Popen] = []
-        with self.cgroup.entered():
-            thread = threading.Thread(target=lambda: others.append(self.start()))
-            ended = threading.Thread(target=lambda: None)
-            ended.start()
-            ended.join()
-        self.assertEqual(self.cgroup.pids(), [])
+        we_are_in = threading.Event()
+        thread = threading.Thread(target=lambda: we_are_in.wait(10) and others.append(self.start()))
         thread.start()
-        thread.join()
-        self.assertEqual(self.cgroup.pids(), [])
+        with self.cgroup.entered():
+            we_are_in.set()
+            thread.join()
+        self.assertEqual((self.cgroup.pids(), [other.poll() for other in others]), ([], [None]))
 
     def test_we_leave_when_the_start_fails(self) -> None:
         with self.assertRaises(FileNotFoundError):

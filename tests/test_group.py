@@ -8,12 +8,12 @@ import time
 import unittest
 from unittest import mock
 
-from caseexec import cgroup, group, leader, ports, processes, supervisor
+from caseexec import cgroup, group, leader, processes, supervisor
 from caseexec.cgroup import Cgroup
 from caseexec.deadline import Deadline
 from caseexec.group import ProcessGroup
 from caseexec.registry import current_run
-from tests.helpers.leaks import NothingRemains, alive, clock_is_after, quickly, soon
+from tests.helpers.leaks import NothingRemains, alive, quickly, soon
 from tests.helpers.programs import (
     CHILD_LEAVES,
     DOUBLE_FORKS,
@@ -22,7 +22,6 @@ from tests.helpers.programs import (
     IGNORES_TERM,
     SLEEP,
     STUBBORN_FAMILY,
-    TCP_SERVER,
     VANISHES,
     python,
 )
@@ -276,8 +275,6 @@ class CgroupTests(HiddenCase):
             self.assertRaises(KeyboardInterrupt),
         ):
             made.spawn(SLEEP, env={processes.MARK: made.mark})
-        self.assertTrue(os.path.exists(path))
-        made.kill()
         self.assertFalse(os.path.exists(path))
 
     def test_what_a_signal_handler_starts_meanwhile_is_not_ended_with_it(self) -> None:
@@ -419,49 +416,6 @@ class StrangersTests(GroupCase):
             os._exit(made.held)
         self.assertEqual(os.waitpid(child, 0)[1], 0)
         self.assertIsNone(made.poll())
-
-    def listening(self, made: ProcessGroup, port: int) -> list[ports.Listener]:
-        self.assertTrue(soon(lambda: ports.listeners("127.0.0.1", port)))
-        return ports.listeners("127.0.0.1", port)
-
-    def test_our_own_listener_is_no_stranger(self) -> None:
-        port = ports.free_port()
-        made = self.spawn(python(TCP_SERVER, port), stdout=subprocess.DEVNULL)
-        self.assertIsNone(made.stranger(self.listening(made, port)))
-
-    def test_a_childs_listener_is_ours_too(self) -> None:
-        port = ports.free_port()
-        made = self.spawn(["sh", "-c", '"$0" "$@" & wait', *python(TCP_SERVER, port)], stdout=subprocess.DEVNULL)
-        self.assertIsNone(made.stranger(self.listening(made, port)))
-
-    def test_a_listener_that_is_older_than_our_command_is_a_stranger(self) -> None:
-        port = ports.free_port()
-        other = self.spawn(python(TCP_SERVER, port), stdout=subprocess.DEVNULL)
-        found = self.listening(other, port)
-        # Start times are told in hundredths of a second.
-        self.assertTrue(soon(lambda: clock_is_after(other.pid)))
-        made = self.spawn(SLEEP)
-        with mock.patch.object(made._table, "mark", return_value=None):
-            self.assertEqual(made.stranger(found).pid, other.pid)
-
-    def test_a_listener_with_another_mark_is_a_stranger(self) -> None:
-        port = ports.free_port()
-        made = self.spawn(SLEEP)
-        other = self.spawn(python(TCP_SERVER, port), stdout=subprocess.DEVNULL)
-        self.assertEqual(made.stranger(self.listening(other, port)).pid, other.pid)
-
-    def test_a_younger_listener_without_a_mark_passes(self) -> None:
-        port = ports.free_port()
-        made = self.spawn(SLEEP)
-        environment = {name: value for name, value in os.environ.items() if name != processes.MARK}
-        other = subprocess.Popen(python(TCP_SERVER, port), env=environment, stdout=subprocess.DEVNULL)
-        self.addCleanup(other.wait)
-        self.addCleanup(other.kill)
-        self.assertIsNone(made.stranger(self.listening(made, port)))
-
-    def test_a_listener_that_cannot_be_seen_passes(self) -> None:
-        made = self.spawn(SLEEP)
-        self.assertIsNone(made.stranger([ports.Listener("127.0.0.1", 80, inode=1)]))
 
 
 class WithoutLinuxTests(SpawnTests, EndTests):

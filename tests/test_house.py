@@ -26,6 +26,7 @@ FLOORS = {
     "record": 2,
     "group": 3,
     "probes": 4,
+    "strangers": 4,
     "remains": 4,
     "reaper": 5,
     "registry": 5,

@@ -8,7 +8,7 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, Self
 
-from caseexec import registry
+from caseexec import registry, strangers
 from caseexec.deadline import Deadline
 from caseexec.errors import (
     AlreadyRunning,
@@ -240,11 +240,11 @@ class _Target:
 
     def stranger(self, listeners: Sequence[Listener]) -> Owner | None:
         owned = self.executor._owned
-        return owned.group.stranger(listeners) if owned else None
+        return strangers.find_stranger(owned.group, listeners) if owned else None
 
     def is_stranger(self, pid: int) -> bool:
         owned = self.executor._owned
-        return owned is not None and pid not in owned.group.living() and owned.group.is_stranger(pid)
+        return owned is not None and pid not in owned.group.living() and strangers.is_stranger(owned.group, pid)
 
     def run(self, command: Command, shell: bool) -> tuple[int | None, str]:
         plan = replace(self.executor._plan, shell=shell, environment=self.executor.envvars)
