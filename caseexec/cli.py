@@ -126,7 +126,8 @@ def _tell_of_the_unrecorded(recorded: Sequence[RunRecord]) -> None:
     """Of processes that carry the mark of a run which has no record, or that of another user."""
     known, table = {run.id for run in recorded}, processes.table()
     for pid in table.everybody():
-        runs = [mark.rpartition(".")[0] for mark in processes.marks_of(processes.mark_of(table, pid))]
+        marks = processes.marks_of(processes.mark_of(table, pid))
+        runs = [mark.partition(".")[0] for mark in marks if mark != processes.REAPING]
         if runs and known.isdisjoint(runs):
             print(f"left alone: {printable(str(processes.describe(pid)))} of run {runs[0]}, which has no record")
 
@@ -229,7 +230,7 @@ def _reap(options: argparse.Namespace) -> int:
 def _reap_run(run: RunRecord, dry: bool) -> bool:
     """End what is left of a run; whether nothing is."""
     who = f"run {run.id} ({_state(run)}, pid {run.pid})"
-    reaped = _await_reaper(run, who, 0 if dry else _REAPERS_TIME)
+    reaped = _is_reaper_at_work(run) and _await_reaper(run, who, dry)
     found = list(_living(run))
     for one in found:
         print(f"{who}: {'would end' if dry else 'ending'} {one.name}, pid {', '.join(map(str, one.pids))}")
@@ -259,15 +260,13 @@ def _reap_run(run: RunRecord, dry: bool) -> bool:
     return True
 
 
-def _await_reaper(run: RunRecord, who: str, seconds: float) -> bool:
-    """Give the reaper of a dead run the time to do its work; whether there is one."""
-    if not _is_reaper_at_work(run):
-        return False
+def _await_reaper(run: RunRecord, who: str, dry: bool) -> bool:
+    """Give the reaper of a dead run the time to do its work; whether it is not stuck."""
     print(f"{who}: its reaper is at work, pid {run.reaper}", flush=True)
-    for _ in Deadline(seconds).turns():
-        if not _is_reaper_at_work(run):
-            break
-    return True
+    if dry or any(not _is_reaper_at_work(run) for _ in Deadline(_REAPERS_TIME).turns()):
+        return True
+    print(f"{who}: it does not end, as if it were stopped; end it yourself: kill -KILL {run.reaper}")
+    return False
 
 
 def _is_doubtful(service: ServiceRecord, found: Sequence[Found]) -> bool:

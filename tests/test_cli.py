@@ -213,6 +213,19 @@ class ReapTests(CliCase):
         output, _ = process.communicate(timeout=30)
         self.assertEqual((process.returncode, self.masked(output)), (0, "run RUN (DEAD, pid PID): nothing is left\n"))
 
+    def test_one_that_is_stuck_is_told_and_not_waited_for_any_longer(self) -> None:
+        self.environment["CASEEXEC_REAPER"] = "1"
+        run = self.live_run()
+        (recorded,) = json.loads(self.cli("ps", "--json")[1])
+        self.addCleanup(os.kill, recorded["reaper"], signal.SIGKILL)
+        os.kill(recorded["reaper"], signal.SIGSTOP)
+        run.kill()
+        run.wait()
+        code, output = self.run_python("-c", f"from caseexec import cli; cli._REAPERS_TIME = 0.1; {self.ALONE}", "reap")
+        told = f"it does not end, as if it were stopped; end it yourself: kill -KILL {recorded['reaper']}"
+        self.assertIn(f"run RUN (DEAD, pid PID): {told}\n", self.masked(output))
+        self.assertEqual((code, [*map(alive, self.pids)]), (0, [False, False]))
+
     def test_a_dry_run_only_tells_and_its_status_says_that_something_is_left(self) -> None:
         self.killed_run()
         code, output = self.cli("reap", "--dry-run")
