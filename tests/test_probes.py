@@ -161,6 +161,11 @@ class HTTPProbeTests(ProbeCase):
         limited = probes.HTTPProbe(f"http://127.0.0.1:{port}", request_timeout=0.1)
         self.assertEqual(self.refusal(limited), "no answer in time")
 
+    def test_when_the_time_is_over_before_it_connects_it_says_so(self) -> None:
+        port, _ = self.serve_on_port(ACCEPTS_BUT_NEVER_ANSWERS)
+        with mock.patch.object(Deadline, "remaining", return_value=0.0):
+            self.assertEqual(self.refusal(probes.HTTPProbe(f"http://127.0.0.1:{port}")), "no answer in time")
+
     def test_a_server_that_trickles_is_given_up_within_the_remaining_time(self) -> None:
         program = """
             import socket, sys, time

@@ -70,7 +70,7 @@ class HTTPProbe:
         from http.client import HTTPException
 
         deadline = Deadline(target.deadline.at_most(self.request_timeout or _REQUEST_TIMEOUT))
-        connection = self._connection(deadline.remaining())
+        connection = self._connection(deadline.at_most(_REQUEST_TIMEOUT))
         try:
             status, reason = self._ask(connection, target, deadline)
         except (OSError, HTTPException) as error:
