@@ -14,7 +14,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import Container, Iterator
+from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager, suppress
 from typing import IO
 
@@ -111,13 +111,18 @@ class Cgroup:
         except OSError:
             return False
 
-    def kill(self, spared: Container[int] = ()) -> None:
-        """Send SIGKILL to every other member. They are frozen meanwhile, so that few fork before; look again."""
+    def kill(self, spared: Callable[[list[int]], Container[int]] | None = None) -> None:
+        """Send SIGKILL to every member. They are frozen meanwhile, so that few fork before; look again.
+
+        :param spared: who among the members is not to be killed.
+        """
         if not self.pids():
             return
         _write(self._file("freeze"), "1")  # It takes the kernel a moment, which is not waited for.
-        for pid in self.pids():
-            if pid not in spared:
+        pids = self.pids()
+        kept = spared(pids) if spared else ()
+        for pid in pids:
+            if pid not in kept:
                 with suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL)
         _write(self._file("freeze"), "0")

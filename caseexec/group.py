@@ -37,7 +37,7 @@ class Ending:
     """How a group ended.
 
     :ivar returncode: the leader's, as in :mod:`subprocess`; ``None`` when it could not be ended.
-    :ivar killed: the pids that had to be killed after their time was over.
+    :ivar killed: the pids that had to be killed after their time was over, as far as that was seen.
     :ivar complaint: what went wrong with the stop command.
     """
 
@@ -201,8 +201,10 @@ class ProcessGroup:
             raise
         if gone and not self._members.remaining() and self.poll() is not None:
             return Ending(self._reap())
-        late = self.living()
-        return Ending(self.kill(kill_signal).returncode, tuple(late))
+        late = self._living()
+        reaping, ending = self._members.reaping(late), self.kill(kill_signal)
+        killed = {*ending.killed, *({status.identity.pid for status in late} - reaping)}
+        return Ending(ending.returncode, tuple(sorted(killed)))
 
     def _ask(self, number: int, deadline: Deadline) -> bool:
         """Ask everybody to end; whether nobody was seen any more before the deadline."""
@@ -236,6 +238,7 @@ class ProcessGroup:
             return Ending()
         self.killed = True
         living: list[processes.Status] = []
+        killed: set[int] = set()
         if self.process is None:
             self._await_marks()
         for signal_number in dict.fromkeys((number or signal.SIGKILL, signal.SIGKILL)):
@@ -245,18 +248,22 @@ class ProcessGroup:
             for elapsed in Deadline(_KILL_PATIENCE).turns(self.pause):
                 living = self._members.remaining()
                 if not living and (self.process is None or self.poll() is not None):
-                    return Ending(self._reap())
+                    return Ending(self._reap(), tuple(sorted(killed)))
                 # Once each: to some programs a signal means another thing the second time.
-                told |= self._send(living, signal_number, told, elapsed)
-        return Ending(self._reap(status.identity.pid for status in living))
+                new = self._send(living, signal_number, told, elapsed)
+                told |= new
+                killed.update(identity.pid for identity in new)
+        return Ending(self._reap(status.identity.pid for status in living), tuple(sorted(killed)))
 
-    def _first(self, living: list[processes.Status], number: int, elapsed: float) -> list[processes.Status]:
-        """Whose turn it is: not yet the reapers of runs within, nor the supervisor below which the others stay."""
-        reaping = self._members.reaping(living) if elapsed < REAPERS_TIME else ()
-        first = [status for status in living if status.identity.pid not in reaping]
+    def _spared(self, living: list[processes.Status], number: int, elapsed: float) -> set[int]:
+        """Whose turn is later: the reapers of runs within, and the supervisor below which the others stay."""
+        in_time = number != signal.SIGKILL or elapsed < REAPERS_TIME
+        spared = self._members.reaping(living) if in_time else set()
         if self.supervised and self.held and number == signal.SIGKILL and elapsed < _ADOPTION_PATIENCE:
-            return [status for status in first if status.group != self.pid] or first
-        return first
+            own = {status.identity.pid for status in living if status.group == self.pid}
+            if any(status.identity.pid not in own | spared for status in living):
+                return own | spared
+        return spared
 
     def _await_marks(self) -> None:
         """After an interrupted spawn: give a child that is just being loaded the moment until its mark shows."""
@@ -274,18 +281,20 @@ class ProcessGroup:
         self, living: list[processes.Status], number: int, told: Container[processes.Identity] = (), elapsed: float = 0
     ) -> set[processes.Identity]:
         """Signal those whose turn it is, and who have not been told; who that was."""
-        first, held = self._first(living, number, elapsed), self.held
-        new = [status for status in first if status.identity not in told]
+        spared, held = self._spared(living, number, elapsed), self.held
+        new = [status for status in living if status.identity.pid not in spared and status.identity not in told]
         if any(status.group == self.pid for status in new):
             self.signal(number)
         for status in new:
             if not (held and status.group == self.pid):
                 self._table.send(status.identity, number)
         if number == signal.SIGKILL and new:
-            spared = {status.identity.pid for status in living} - {status.identity.pid for status in first}
             for cgroup in self._members.cgroups:
-                cgroup.kill(spared)
+                cgroup.kill(lambda pids: self._spared(self._statuses(pids), number, elapsed))
         return {status.identity for status in new}
+
+    def _statuses(self, pids: Iterable[int]) -> list[processes.Status]:
+        return [status for status in map(self._table.status, pids) if status]
 
     def _reap(self, survivors: Iterable[int] = ()) -> int | None:
         self.survivors = tuple(survivors)

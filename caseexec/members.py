@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import sys
 from collections.abc import Callable, Collection, Iterable
@@ -94,12 +95,19 @@ class Members:
         return seen and not self._table.vanished_since(moment)
 
     def reaping(self, living: Iterable[processes.Status]) -> set[int]:
-        """The pids of those that end what a run within has left, and then themselves."""
-        return {status.identity.pid for status in living if self._is_reaping(status.identity)}
+        """The pids of those that end what a run within has left, and then themselves; and of all below them."""
+        groups = self._groups()  # Each is in a session of its own.
+        found = {one.identity.pid for one in living if one.group not in groups and self._is_reaping(one.identity)}
+        return found.union(*(processes.tree(self._table, pid) for pid in found))
 
     def _is_reaping(self, identity: processes.Identity) -> bool:
-        if identity not in self._reaping:  # Asked for once: there may be thousands that fork.
-            self._reaping[identity] = processes.is_reaping(self._table, identity.pid)
+        if identity not in self._reaping:
+            mark = processes.mark_of(self._table, identity.pid)
+            # We may be within what a reaper has started.
+            inner = itertools.takewhile(lambda mark: not self._owns(mark), processes.marks_of(mark))
+            if mark == "":
+                return False
+            self._reaping[identity] = processes.REAPING in inner
         return self._reaping[identity]
 
     def new(self) -> set[int]:

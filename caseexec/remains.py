@@ -13,7 +13,7 @@ import os
 import signal
 import subprocess
 import threading
-from collections.abc import Container, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
@@ -140,7 +140,9 @@ class Remains:
         pids, reaping = {status.identity.pid for status, _ in living}, self._members.reaping(one for one, _ in living)
         over = {left.mark: elapsed - self._asked.setdefault(left.mark, elapsed) - grace for _, left in living}
         for status, left in living:
-            if status.identity.pid in reaping and over[left.mark] < REAPERS_TIME:
+            if status.identity.pid in reaping:
+                if over[left.mark] >= REAPERS_TIME:
+                    self._tell(status, signal.SIGKILL)
                 continue
             in_group = left.leader is not None and status.group == left.leader.pid
             if over[left.mark] >= 0:
@@ -155,18 +157,21 @@ class Remains:
                 self._tell(status, left.plan.stop_signal)
         for left in self._groups:
             if self._is_last(left, over.get(left.mark, -1)):
-                self._kill_at_once(left, reaping if over[left.mark] < REAPERS_TIME else ())
+                self._kill_at_once(left, sparing=over[left.mark] < REAPERS_TIME)
 
     def _is_last(self, left: Left, over: float) -> bool:
         """Whether it is time for SIGKILL, so many seconds after the grace."""
         return over >= (0 if left.plan.kill_signal == signal.SIGKILL else _KILL_GRACE)
 
-    def _kill_at_once(self, left: Left, spared: Container[int]) -> None:
+    def _kill_at_once(self, left: Left, sparing: bool) -> None:
         """In one step, which no fork escapes, where there is one: it may be forking faster than we look."""
         if left.cgroup:
-            left.cgroup.kill(spared)
+            left.cgroup.kill(self._reaping_of if sparing else None)
         elif left.leader and not left.supervised and self._is_there(left, left.leader):
             self._table.send_group(left.leader, signal.SIGKILL)
+
+    def _reaping_of(self, pids: Iterable[int]) -> set[int]:
+        return self._members.reaping(status for status in map(self._table.status, pids) if status)
 
     def _tell(self, status: processes.Status, number: int) -> None:
         # Once each: to some programs a signal means another thing the second time.

@@ -108,7 +108,7 @@ class EndTests(GroupCase):
         daemon = self.background(made, "pid")
         self.await_end(made)
         self.assertNotEqual(os.getsid(daemon), made.pid)
-        self.assertEqual(made.living(), [daemon])
+        self.assertTrue(soon(lambda: made.living() == [daemon]))
         self.assertEqual(self.end(made), group.Ending(0))
         self.assertFalse(alive(daemon))
 
@@ -180,11 +180,26 @@ class EndTests(GroupCase):
             self.assertEqual(made.kill().returncode, -signal.SIGKILL)
         self.assertFalse(alive(reaper))
 
+    def test_it_is_never_told_by_another_signal(self) -> None:
+        made, _ = self.with_reaper("cat; sleep 0.1; echo done >done")
+        with mock.patch.object(group, "REAPERS_TIME", 0.5), mock.patch.object(group, "_KILL_PATIENCE", 1):
+            self.assertEqual(made.kill(signal.SIGUSR1).returncode, -signal.SIGKILL)
+        self.assertTrue(os.path.exists(self.path("done")))
+
+    def test_it_is_not_said_to_have_been_killed_unless_it_was(self) -> None:
+        for seconds in (10, 0):
+            with self.subTest(seconds), mock.patch.object(group, "REAPERS_TIME", seconds):
+                made, reaper = self.with_reaper("cat; sleep 0.1")
+                killed = self.end(made, 0).killed
+                self.assertEqual((made.pid in killed, reaper in killed), (True, seconds == 0))
+                os.unlink(self.path("pid"))
+
     def with_reaper(self, work: str) -> tuple[ProcessGroup, int]:
         """A group with one who reads from it, in a session of its own, as the reaper of a run within does."""
-        reaper = f"echo $$ >new; mv new pid; {work}"
+        reaper = f"read ready; echo $$ >new; mv new pid; {work}"
         mark = f'{processes.MARK}="${processes.MARK}/{processes.REAPING}"'
-        made = self.spawn(["sh", "-c", f"sleep 300 | {mark} setsid sh -c '{reaper}'"], cwd=self.tmp)
+        command = f"trap : USR1 TERM; (trap '' USR1 TERM; echo ready; exec sleep 300) | {mark} setsid sh -c '{reaper}'"
+        made = self.spawn(["sh", "-c", command], cwd=self.tmp)
         return made, self.background(made, "pid")
 
     def test_an_interrupted_spawn_leaves_nothing(self) -> None:
@@ -241,7 +256,7 @@ class CgroupTests(HiddenCase):
         made = self.make()
         daemon = self.vanished(made, made.mark)
         self.await_end(made)
-        self.assertEqual(made.living(), [daemon])
+        self.assertTrue(soon(lambda: made.living() == [daemon]))
         self.assertEqual(self.end(made), group.Ending(0))
         self.assertFalse(alive(daemon))
 

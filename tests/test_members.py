@@ -91,6 +91,17 @@ class MembersTests(NothingRemains):
         self.assertEqual(self.living(), {service, reaper, stop_command})
         self.assertEqual(self.members.reaping(self.members.living()), {reaper, stop_command})
 
+    def test_so_do_those_below_it_without_a_mark(self) -> None:
+        reaper = self.start(f"{self.mark}/{processes.REAPING}", python(CHILD_LEAVES, self.path("pid")))
+        self.assertTrue(soon(lambda: os.path.exists(self.path("pid"))))
+        self.assertTrue(soon(lambda: len(self.living()) == 2))
+        self.assertEqual(self.living() - self.members.reaping(self.members.living()), set())
+        self.assertIn(reaper, self.living())
+
+    def test_who_is_within_what_a_reaper_has_started_is_none(self) -> None:
+        self.start(f"{processes.REAPING}/cafe.1.stop/{self.mark}")
+        self.assertEqual(self.members.reaping(self.members.living()), set())
+
     def test_who_was_found_stays_found(self) -> None:
         pid = self.start()
         self.members.cgroups = [Among(pid)]

@@ -31,7 +31,6 @@ __all__ = [
     "environment",
     "has_markers",
     "holders",
-    "is_reaping",
     "mark_of",
     "marker",
     "marks_of",
@@ -66,11 +65,6 @@ def chain(mark: str) -> str:
 def marks_of(value: str | None) -> list[str]:
     """The single marks in what a process carries, to be compared whole; the innermost first."""
     return value.split("/")[::-1] if value else []
-
-
-def is_reaping(processes: ProcessTable, pid: int) -> bool:
-    """Whether a process is a reaper of a run within a service, or what that has started to stop services."""
-    return REAPING in marks_of(mark_of(processes, pid))
 
 
 def tree(processes: ProcessTable, root: int) -> Iterator[int]:

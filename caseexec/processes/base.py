@@ -24,7 +24,7 @@ MARK = "CASEEXEC_MARK"
 """The environment variable that a service and all its descendants carry; always compared whole."""
 
 REAPING = "reaper"
-"""The mark of the reaper of a run which is within a service, behind that service's."""
+"""The mark of a reaper; that of one whose run is within a service stands behind the service's."""
 
 
 class Identity(NamedTuple):

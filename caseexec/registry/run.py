@@ -64,9 +64,8 @@ class Run:
         self._born = own.identity.born if own else 0
         self._command = command_line(self._keeper)
         about = {"moment": table().moment()}
-        # Whoever ends the service that this run is within is to let the reaper do its work.
-        within = {MARK: chain(REAPING)} if MARK in self._environment else {}
-        environment = {**self._environment, **within}
+        # Whoever ends the service that this run may be within is to let the reaper do its work.
+        environment = {**self._environment, MARK: chain(REAPING)}
         self.reaper = Reaper(self.id, self._keeper, self._cgroups or "", about, environment)
         atexit.register(self.sweep)
 

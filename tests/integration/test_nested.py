@@ -24,7 +24,7 @@ OUTER = """
     import os, sys
     from caseexec import OutputExecutor
 
-    executor = OutputExecutor([sys.executable, "inner.py", sys.argv[2]], "inner is up").start()
+    executor = OutputExecutor([*sys.argv[3:], sys.executable, "inner.py", sys.argv[2]], "inner is up").start()
     print(executor.living(), flush=True)
     exec(sys.argv[1])
 """
@@ -44,9 +44,9 @@ class NestedTests(RunCase):
         self.write("inner.py", INNER)
         self.write("outer.py", OUTER)
 
-    def check(self, end: str) -> None:
+    def check(self, end: str, *before: str) -> None:
         stopped = self.path("stopped")
-        process = self.begin("outer.py", end, stopped)
+        process = self.begin("outer.py", end, stopped, *before)
         pids = [int(pid) for pid in process.stdout.readline().strip("[]\n").split(", ")]
         self.assertGreater(len(pids), 2, "the inner run, its reaper and its service")
         self.assertIn(process.wait(30), (0, -signal.SIGKILL))
@@ -66,6 +66,12 @@ class NestedTests(RunCase):
                 with self.subTest(how, cgroup=switch):
                     self.environment["CASEEXEC_CGROUP"] = switch
                     self.check(end)
+
+    def test_nor_of_one_that_has_lost_the_mark_of_the_outer(self) -> None:
+        # As tox and sudo take most of the environment away.
+        for end in ("executor.kill()", "os.kill(os.getpid(), 9)"):
+            with self.subTest(end):
+                self.check(end, "env", "-u", "CASEEXEC_MARK")
 
 
 if __name__ == "__main__":
