@@ -124,9 +124,9 @@ class RunsEndTests(ReaperCase):
     RUN = """if True:
         import os, subprocess, sys
         read, write = os.pipe()
-        if os.fork() == 0:
+        holder = os.fork()
+        if holder == 0:
             # A fork of the run keeps the pipe open, and everything else but the run's output is closed.
-            os.write(1, b'%d ' % os.getpid())
             os.close(1)
             os.execvp('sleep', ['sleep', '300']) if os.set_inheritable(write, True) is None else None
         command = [*sys.argv[4:], 'cafe', str(os.getpid()), '0', '', sys.argv[1]]
@@ -136,7 +136,7 @@ class RunsEndTests(ReaperCase):
             pass
         while sys.argv[3] == 'wait' and os.readlink(f'/proc/{process.pid}/cwd') != '/':
             pass
-        os.write(1, b'%d ' % process.pid)
+        os.write(1, b'%d %d' % (holder, process.pid))
         os._exit(9)
     """
 
