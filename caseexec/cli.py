@@ -177,13 +177,22 @@ def _reaper_state(run: RunRecord) -> str:
         return "none"
     status = processes.table().status(run.reaper)
     if _is_reaper_at_work(run):
-        return f"pid {run.reaper}, at work"
+        return f"pid {run.reaper}, {f'stopped: kill -CONT {run.reaper}' if _is_stopped(run.reaper) else 'at work'}"
     return f"pid {run.reaper}" + ("" if status and not status.zombie else ", which has ended")
 
 
 def _is_reaper_at_work(run: RunRecord) -> bool:
     """Whether the run is dead, and its reaper just ends what it has left."""
     return not run.alive and run.reaper is not None and run.id in processes.table().command(run.reaper)
+
+
+def _is_stopped(pid: int) -> bool:
+    import psutil
+
+    try:
+        return psutil.Process(pid).status() == psutil.STATUS_STOPPED
+    except psutil.Error:
+        return False
 
 
 def _memory(pids: Sequence[int]) -> int:
@@ -219,7 +228,12 @@ def _reap(options: argparse.Namespace) -> int:
     for name in unknown:
         print(f"run {name}: there is no readable record of it in {' or '.join([record.directory(), *further])}")
     chosen = [run for run in runs if (run.id in options.run if options.run else options.all or not run.alive)]
-    left = [run.id for run in chosen if not _reap_run(run, options.dry_run)]
+    left, todo = False, chosen
+    while todo:
+        alive = [run for run in runs if run.alive]
+        left |= False in [_reap_run(run, options.dry_run) for run in todo]
+        # A run within a service that was ended.
+        todo = [run for run in alive if not run.alive and record.exists(run)]
     if not (chosen or unknown or unreadable):
         print(f"nothing is left by dead runs (the records are in {record.directory()})")
     if unknown or not options.run:
@@ -230,7 +244,8 @@ def _reap(options: argparse.Namespace) -> int:
 def _reap_run(run: RunRecord, dry: bool) -> bool:
     """End what is left of a run; whether nothing is."""
     who = f"run {run.id} ({_state(run)}, pid {run.pid})"
-    reaped = _is_reaper_at_work(run) and _await_reaper(run, who, dry)
+    if not (_is_reaper_at_work(run) and _await_reaper(run, who, dry)):
+        _tell_stop_commands(run, who)
     found = list(_living(run))
     for one in found:
         print(f"{who}: {'would end' if dry else 'ending'} {one.name}, pid {', '.join(map(str, one.pids))}")
@@ -240,10 +255,6 @@ def _reap_run(run: RunRecord, dry: bool) -> bool:
     # By name, as a record is not to be trusted with what else this user has.
     named = [path for path in run.paths if os.path.basename(path).startswith(f"caseexec-{run.id}.")]
     paths = [] if run.alive else named
-    for service in run.services:
-        if service.stop_command and not reaped:
-            print(f"{who}: run it yourself, as its environment is not known: the stop command of "
-                  f"{printable(service.service)}, {printable(service.stop_command)}")  # fmt: skip
     if dry:
         for path in paths:
             print(f"{who}: would remove {path}")
@@ -251,21 +262,38 @@ def _reap_run(run: RunRecord, dry: bool) -> bool:
     survivors = remains.of_record(run).end()
     for pid in survivors:
         print(f"{who}: could not be ended: {processes.describe(pid)}")
-    if run.alive or survivors or doubtful:
-        return not (survivors or doubtful)
+    return not (survivors or doubtful) and _remove_files(run, who, paths)
+
+
+def _tell_stop_commands(run: RunRecord, who: str) -> None:
+    for service in run.services:
+        if service.stop_command:
+            print(f"{who}: run it yourself, as its environment is not known: the stop command of "
+                  f"{printable(service.service)}, {printable(service.stop_command)}")  # fmt: skip
+
+
+def _remove_files(run: RunRecord, who: str, paths: Sequence[str]) -> bool:
+    """Remove what is left of a run without services; whether nothing is."""
+    if run.alive:
+        print(f"{who}: its services are gone, its directories stay as long as it lives")
+        return True
     for path in remains.remove_paths(paths):
         print(f"{who}: removed {path}")
     record.remove(run.id, run.where)
-    print(f"{who}: nothing is left")
-    return True
+    stuck = _is_reaper_at_work(run)
+    print(f"{who}: nothing is left{f' but its reaper, end it: kill -KILL {run.reaper}' if stuck else ''}")
+    return not stuck
 
 
 def _await_reaper(run: RunRecord, who: str, dry: bool) -> bool:
     """Give the reaper of a dead run the time to do its work; whether it is not stuck."""
     print(f"{who}: its reaper is at work, pid {run.reaper}", flush=True)
-    if dry or any(not _is_reaper_at_work(run) for _ in Deadline(_REAPERS_TIME).turns()):
-        return True
-    print(f"{who}: it does not end, as if it were stopped; end it yourself: kill -KILL {run.reaper}")
+    for _ in Deadline(_REAPERS_TIME).turns():
+        if dry or not _is_reaper_at_work(run):
+            return True
+        if _is_stopped(run.reaper or 0):
+            break
+    print(f"{who}: its reaper does not go on, so that its work is done here")
     return False
 
 

@@ -80,21 +80,22 @@ class ServiceMixin(unittest.TestCase):
 
     :cvar service: the running service.
     :cvar service_command: what to run, a string (split as a shell would) or a list.
-    :cvar service_host: the address it listens on.
-    :cvar service_port: the port it listens on; 0 leases a free one.
+    :cvar service_host: the address it listens on; by default 127.0.0.1.
+    :cvar service_port: the port it listens on; 0, the default, leases a free one.
     :cvar service_env: environment variables on top of the present ones.
-    :cvar service_cwd: the directory to run it in.
+    :cvar service_cwd: the directory to run it in; by default the one that the tests are run in.
     :cvar service_shell: let ``/bin/sh`` run the command; what is filled in is quoted then.
-    :cvar service_start_timeout: seconds until it must be ready; ``None``: no limit.
-    :cvar service_stop_timeout: seconds until it must have ended; then it is killed.
-    :cvar service_stop_signal: asks it to end.
+    :cvar service_start_timeout: seconds until it must be ready, by default 30; ``None``: no limit.
+    :cvar service_stop_timeout: seconds until it must have ended, by default 10; then it is killed.
+    :cvar service_stop_signal: asks it to end; SIGTERM by default.
     :cvar service_kill_signal: ends it when it did not; SIGKILL by default.
     :cvar service_stop_command: run first when it is stopped (``docker rm -f name``), within the time of the stop.
     :cvar service_expected_returncode: the exit status that is right when it was stopped, beside 0.
     :cvar service_daemonizes: it goes to the background by itself and leaves no trace; it is run below a supervisor that
         no descendant can leave.
     :cvar service_probe: a further probe, or a function that is called with the executor; all must hold.
-    :cvar service_listener: ``"ours"``: a stranger on our port is an error; ``"any"``: whoever listens may answer.
+    :cvar service_listener: ``"ours"``, the default: a stranger on our port is an error; ``"any"``: whoever listens may
+        answer.
     """
 
     service: ClassVar[Executor] = cast("Executor", _NotStarted())
@@ -220,9 +221,9 @@ class TCPServiceMixin(ServiceMixin):
 class HTTPServiceMixin(ServiceMixin):
     """A service that is ready when it answers an HTTP request.
 
-    :cvar service_path: what is asked for, with its query string.
-    :cvar service_scheme: ``http`` or ``https`` (the certificate is not verified).
-    :cvar service_method: the request's method.
+    :cvar service_path: what is asked for, with its query string; by default ``/``.
+    :cvar service_scheme: ``http``, the default, or ``https`` (the certificate is not verified).
+    :cvar service_method: the request's method; GET by default.
     :cvar service_status: the right status code, or a regular expression that matches it; by default any 2xx.
     :cvar service_headers: the request's headers.
     """

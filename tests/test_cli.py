@@ -221,10 +221,16 @@ class ReapTests(CliCase):
         os.kill(recorded["reaper"], signal.SIGSTOP)
         run.kill()
         run.wait()
-        code, output = self.run_python("-c", f"from caseexec import cli; cli._REAPERS_TIME = 0.1; {self.ALONE}", "reap")
-        told = f"it does not end, as if it were stopped; end it yourself: kill -KILL {recorded['reaper']}"
+        self.assertIn(
+            f"  reaper: pid {recorded['reaper']}, stopped: kill -CONT {recorded['reaper']};", self.cli("ps")[1]
+        )
+        code, output = self.cli("reap")
+        self.assertIn(
+            "run RUN (DEAD, pid PID): its reaper does not go on, so that its work is done here\n", self.masked(output)
+        )
+        told = f"nothing is left but its reaper, end it: kill -KILL {recorded['reaper']}"
         self.assertIn(f"run RUN (DEAD, pid PID): {told}\n", self.masked(output))
-        self.assertEqual((code, [*map(alive, self.pids)]), (0, [False, False]))
+        self.assertEqual((code, [*map(alive, self.pids)]), (1, [False, False]))
 
     def test_a_dry_run_only_tells_and_its_status_says_that_something_is_left(self) -> None:
         self.killed_run()
@@ -249,6 +255,14 @@ class ReapTests(CliCase):
             self.assertTrue(os.path.exists(f"{self.run_tmp}/caseexec-{self.run_id}.2"))
             process.send_signal(signal.SIGINT)
             process.wait()
+
+    def test_what_a_run_within_has_left_is_removed_too(self) -> None:
+        self.write("inner.py", KILLED.replace("EXECUTOR", EXECUTOR) + WAITS)
+        self.killed_run("""OutputExecutor([sys.executable, "inner.py"], r"\\d+ \\d+ \\d+ \\w+")""")
+        code, output = self.cli("reap", self.run_id)
+        self.assertEqual((code, output.count(": nothing is left\n")), (0, 2), output)
+        self.assertEqual(os.listdir(self.run_tmp), [])
+        self.assertFalse(os.path.exists(self.path("runtime/caseexec")))
 
     def test_only_the_runs_that_are_named(self) -> None:
         self.killed_run()

@@ -12,7 +12,7 @@ import warnings
 from collections.abc import Iterator
 from unittest import mock
 
-from caseexec import errors, executors, group, ports, processes, supervisor
+from caseexec import errors, executors, group, ports, probes, processes, supervisor
 from caseexec.cgroup import Cgroup
 from caseexec.errors import LeakedProcessWarning
 from caseexec.executors import (
@@ -855,6 +855,22 @@ class DaemonizesTests(ExecutorCase):
             warnings.simplefilter("error")
             executor.stop()
         self.assertFalse(alive(daemon))
+
+    def test_without_one_who_still_has_its_port_is_named_with_the_way_out_and_left_alone(self) -> None:
+        port = ports.free_port()
+        self.addCleanup(ports.release, port)
+        owner = errors.Owner(pid=4711, command="hidden", user="joe")
+        executor = TCPExecutor(python(TCP_SERVER, port), "127.0.0.1", port, name="it")
+        with executor:
+            stays = mock.patch.object(probes.TCPProbe, "occupant", return_value=owner)
+            with stays, self.assertWarns(LeakedProcessWarning) as caught:
+                executor.stop()
+        self.assertEqual(
+            str(caught.warning).partition("): ")[2],
+            f"port 127.0.0.1:{port} is still held by pid 4711 (hidden) of user joe, after the service has ended. It was "
+            "left alone, as it may be a stranger. If it is the service, gone to the background without a trace, set its "
+            "daemonizes = True. End that process (kill 4711).",
+        )
 
     def test_the_stop_signal_reaches_it(self) -> None:
         program = VANISHES.replace("exec sleep 300", r"""trap "echo asked; exit" TERM; while :; do sleep 0.01; done""")

@@ -189,6 +189,13 @@ class TrustTests(RecordCase):
 
 
 class WriteTests(RecordCase):
+    def test_it_is_there_until_it_is_removed(self) -> None:
+        record.write(a_run(), self.where)
+        (found,) = self.read()
+        self.assertTrue(record.exists(found))
+        record.remove(found.id, found.where)
+        self.assertFalse(record.exists(found))
+
     def test_what_was_written_is_read(self) -> None:
         record.write(a_run(), self.where)
         self.assertEqual(self.read(), [a_run()])

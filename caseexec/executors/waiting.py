@@ -204,8 +204,9 @@ class Executor(SimpleExecutor):
             owner = claim.occupant()
             if owner is not None and owner.pid and owner.origin is None:
                 why = (
-                    f"{claim.place} is still held by {owner}, after the service has ended. If that is the service, "
-                    f"gone to the background without a trace, set {self._facts().setting('daemonizes')} = True"
+                    f"{claim.place} is still held by {owner}, after the service has ended. It was left alone, as "
+                    f"it may be a stranger. If it is the service, gone to the background without a trace, set "
+                    f"{self._facts().setting('daemonizes')} = True. {owner.way_out()}"
                 )
                 warnings.warn(LeakedProcessWarning(self._who(), self.command, [owner.pid], why), stacklevel=3)
                 return

@@ -9,8 +9,9 @@ from __future__ import annotations
 from caseexec.record.facts import RunRecord, ServiceRecord
 from caseexec.record.origin import owner
 from caseexec.record.place import Refused, directory, elsewhere, system
-from caseexec.record.store import read_all, remove, write
+from caseexec.record.store import exists, read_all, remove, write
 
 __all__ = [
-    "Refused", "RunRecord", "ServiceRecord", "directory", "elsewhere", "owner", "read_all", "remove", "system", "write",
+    "Refused", "RunRecord", "ServiceRecord", "directory", "elsewhere", "exists", "owner", "read_all", "remove",
+    "system", "write",
 ]  # fmt: skip

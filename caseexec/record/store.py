@@ -18,7 +18,7 @@ from caseexec.errors import RecordWarning
 from caseexec.record import place
 from caseexec.record.facts import RunRecord, ServiceRecord
 
-__all__ = ["read_all", "remove", "write"]
+__all__ = ["exists", "read_all", "remove", "write"]
 
 _FORMAT = 1
 # Torn files are small; a huge one is none of ours.
@@ -66,6 +66,11 @@ def remove(run_id: str, where: str) -> None:
                 with suppress(FileNotFoundError):
                     os.unlink(os.path.join(where, name))
         os.rmdir(where)
+
+
+def exists(record: RunRecord) -> bool:
+    """Whether a record that was read is still there."""
+    return os.path.exists(os.path.join(record.where, f"{record.id}.json"))
 
 
 def read_all(further: Iterable[str] = ()) -> list[RunRecord]:
