@@ -243,18 +243,16 @@ def _reap(options: argparse.Namespace) -> int:
 
 def _reap_run(run: RunRecord, dry: bool) -> bool:
     """End what is left of a run; whether nothing is."""
-    who = f"run {run.id} ({_state(run)}, pid {run.pid})"
-    if not (_is_reaper_at_work(run) and _await_reaper(run, who, dry)):
+    alive, who = run.alive, f"run {run.id} ({_state(run)}, pid {run.pid})"
+    reaped = _await_reaper(run, who, dry)
+    if not reaped:
         _tell_stop_commands(run, who)
     found = list(_living(run))
-    for one in found:
-        print(f"{who}: {'would end' if dry else 'ending'} {one.name}, pid {', '.join(map(str, one.pids))}")
     doubtful = [service for service in run.services if _is_doubtful(service, found)]
-    for service in doubtful:
-        print(f"{who}: left alone: {processes.describe(service.pid)} was {service.service}, but carries no mark of it")
+    _tell_services(who, "would end" if dry else "ending", found, doubtful)
     # By name, as a record is not to be trusted with what else this user has.
     named = [path for path in run.paths if os.path.basename(path).startswith(f"caseexec-{run.id}.")]
-    paths = [] if run.alive else named
+    paths = [] if alive else named
     if dry:
         for path in paths:
             print(f"{who}: would remove {path}")
@@ -262,7 +260,17 @@ def _reap_run(run: RunRecord, dry: bool) -> bool:
     survivors = remains.of_record(run).end()
     for pid in survivors:
         print(f"{who}: could not be ended: {processes.describe(pid)}")
-    return not (survivors or doubtful) and _remove_files(run, who, paths)
+    if survivors or doubtful:
+        return False
+    if alive:
+        print(f"{who}: its services are gone, its directories stay as long as it lives")
+        return True
+    for path in remains.remove_paths(paths):
+        print(f"{who}: removed {path}")
+    record.remove(run.id, run.where)
+    stuck = f" but its reaper, end it: kill -KILL {run.reaper}" if reaped is False else ""
+    print(f"{who}: nothing is left{stuck}")
+    return not stuck
 
 
 def _tell_stop_commands(run: RunRecord, who: str) -> None:
@@ -272,21 +280,17 @@ def _tell_stop_commands(run: RunRecord, who: str) -> None:
                   f"{printable(service.service)}, {printable(service.stop_command)}")  # fmt: skip
 
 
-def _remove_files(run: RunRecord, who: str, paths: Sequence[str]) -> bool:
-    """Remove what is left of a run without services; whether nothing is."""
-    if run.alive:
-        print(f"{who}: its services are gone, its directories stay as long as it lives")
-        return True
-    for path in remains.remove_paths(paths):
-        print(f"{who}: removed {path}")
-    record.remove(run.id, run.where)
-    stuck = _is_reaper_at_work(run)
-    print(f"{who}: nothing is left{f' but its reaper, end it: kill -KILL {run.reaper}' if stuck else ''}")
-    return not stuck
+def _tell_services(who: str, doing: str, found: Sequence[Found], doubtful: Sequence[ServiceRecord]) -> None:
+    for one in found:
+        print(f"{who}: {doing} {one.name}, pid {', '.join(map(str, one.pids))}")
+    for service in doubtful:
+        print(f"{who}: left alone: {processes.describe(service.pid)} was {service.service}, but carries no mark of it")
 
 
-def _await_reaper(run: RunRecord, who: str, dry: bool) -> bool:
-    """Give the reaper of a dead run the time to do its work; whether it is not stuck."""
+def _await_reaper(run: RunRecord, who: str, dry: bool) -> bool | None:
+    """Give the reaper of a dead run the time to do its work; ``False``: it is stuck, ``None``: there is none."""
+    if not _is_reaper_at_work(run):
+        return None
     print(f"{who}: its reaper is at work, pid {run.reaper}", flush=True)
     for _ in Deadline(_REAPERS_TIME).turns():
         if dry or not _is_reaper_at_work(run):

@@ -290,11 +290,8 @@ class ProcessGroup:
                 self._table.send(status.identity, number)
         if number == signal.SIGKILL and new:
             for cgroup in self._members.cgroups:
-                cgroup.kill(lambda pids: self._spared(self._statuses(pids), number, elapsed))
+                cgroup.kill(lambda pids: self._spared(self._members.statuses(pids), number, elapsed))
         return {status.identity for status in new}
-
-    def _statuses(self, pids: Iterable[int]) -> list[processes.Status]:
-        return [status for status in map(self._table.status, pids) if status]
 
     def _reap(self, survivors: Iterable[int] = ()) -> int | None:
         self.survivors = tuple(survivors)

@@ -94,6 +94,10 @@ class Members:
         seen = all(status is None or status.identity in self._others for status in statuses)
         return seen and not self._table.vanished_since(moment)
 
+    def statuses(self, pids: Iterable[int]) -> list[processes.Status]:
+        """A look at each of those that are there."""
+        return [status for status in map(self._table.status, pids) if status]
+
     def reaping(self, living: Iterable[processes.Status]) -> set[int]:
         """The pids of those that end what a run within has left, and then themselves; and of all below them."""
         groups = self._groups()  # Each is in a session of its own.
@@ -102,12 +106,12 @@ class Members:
 
     def _is_reaping(self, identity: processes.Identity) -> bool:
         if identity not in self._reaping:
-            mark = processes.mark_of(self._table, identity.pid)
-            # We may be within what a reaper has started.
-            inner = itertools.takewhile(lambda mark: not self._owns(mark), processes.marks_of(mark))
-            if mark == "":
+            found = processes.mark_of(self._table, identity.pid)
+            if found == "":  # It may just be loaded.
                 return False
-            self._reaping[identity] = processes.REAPING in inner
+            # Only what is within: we may ourselves be within what a reaper has started.
+            within = itertools.takewhile(lambda mark: not self._owns(mark), processes.marks_of(found))
+            self._reaping[identity] = processes.REAPING in within
         return self._reaping[identity]
 
     def new(self) -> set[int]:

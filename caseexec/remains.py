@@ -171,7 +171,7 @@ class Remains:
             self._table.send_group(left.leader, signal.SIGKILL)
 
     def _reaping_of(self, pids: Iterable[int]) -> set[int]:
-        return self._members.reaping(status for status in map(self._table.status, pids) if status)
+        return self._members.reaping(self._members.statuses(pids))
 
     def _tell(self, status: processes.Status, number: int) -> None:
         # Once each: to some programs a signal means another thing the second time.
