@@ -3,23 +3,33 @@
 The names below are loaded when they are first used, so that ``import caseexec`` costs next to nothing.
 """
 
-from importlib import import_module
-from typing import TYPE_CHECKING, Any
+from __future__ import annotations
 
+from importlib import import_module
+
+# Not typing's, which takes a megabyte: the reaper imports this too. Type checkers know the name.
+TYPE_CHECKING = False
 if TYPE_CHECKING:
+    from typing import Any
+
     from caseexec.errors import (
         AlreadyRunning,
         CommandNotExecutable,
         CommandNotFound,
+        CrashWarning,
         DeclarationError,
         ExecutorError,
         ForcedKillWarning,
         LeakedProcessWarning,
+        NotOurs,
+        OutputNotFound,
         ProcessExitedWithError,
         ProcessFinishedWithError,
         ReaperWarning,
         RecordWarning,
+        ServiceDied,
         ServiceNotStarted,
+        ServiceUnavailable,
         TimeoutExpired,
         UnsupportedPlatform,
     )
@@ -38,11 +48,21 @@ if TYPE_CHECKING:
         HTTPServiceMixin,
         OutputServiceMixin,
         PidServiceMixin,
+        ServicesMixin,
         TCPServiceMixin,
         UnixSocketServiceMixin,
     )
     from caseexec.ports import free_port
     from caseexec.probes import NotReady, Probe, all_of, any_of
+    from caseexec.service import (
+        CommandService,
+        HTTPService,
+        OneShot,
+        OutputService,
+        PidService,
+        TCPService,
+        UnixSocketService,
+    )
     from caseexec.signals import install_signal_handlers
 
     __version__: str
@@ -52,30 +72,43 @@ __all__ = [
     "CommandExecutor",
     "CommandNotExecutable",
     "CommandNotFound",
+    "CommandService",
     "CommandServiceMixin",
+    "CrashWarning",
     "DeclarationError",
     "Executor",
     "ExecutorError",
     "ForcedKillWarning",
     "HTTPExecutor",
+    "HTTPService",
     "HTTPServiceMixin",
     "LeakedProcessWarning",
+    "NotOurs",
     "NotReady",
+    "OneShot",
     "OutputExecutor",
+    "OutputNotFound",
+    "OutputService",
     "OutputServiceMixin",
     "PidExecutor",
+    "PidService",
     "PidServiceMixin",
     "Probe",
     "ProcessExitedWithError",
     "ProcessFinishedWithError",
     "ReaperWarning",
     "RecordWarning",
+    "ServiceDied",
     "ServiceNotStarted",
+    "ServiceUnavailable",
+    "ServicesMixin",
     "SimpleExecutor",
     "TCPExecutor",
+    "TCPService",
     "TCPServiceMixin",
     "TimeoutExpired",
     "UnixSocketExecutor",
+    "UnixSocketService",
     "UnixSocketServiceMixin",
     "UnsupportedPlatform",
     "all_of",
@@ -84,7 +117,7 @@ __all__ = [
     "install_signal_handlers",
 ]
 
-_MODULES = ("errors", "executors", "ports", "probes", "mixins", "signals")
+_MODULES = ("errors", "executors", "ports", "probes", "service", "mixins", "signals")
 
 
 def __getattr__(name: str) -> Any:

@@ -16,7 +16,7 @@ from typing import Any, NoReturn
 
 from caseexec import processes, record, remains
 from caseexec.deadline import Deadline
-from caseexec.errors import printable, shorten
+from caseexec.errors import RecordWarning, printable, shorten
 from caseexec.record import RunRecord, ServiceRecord
 
 __all__ = ["main"]
@@ -177,22 +177,14 @@ def _reaper_state(run: RunRecord) -> str:
         return "none"
     status = processes.table().status(run.reaper)
     if _is_reaper_at_work(run):
-        return f"pid {run.reaper}, {f'stopped: kill -CONT {run.reaper}' if _is_stopped(run.reaper) else 'at work'}"
+        stopped = processes.is_stopped(run.reaper)
+        return f"pid {run.reaper}, {f'stopped: kill -CONT {run.reaper}' if stopped else 'at work'}"
     return f"pid {run.reaper}" + ("" if status and not status.zombie else ", which has ended")
 
 
 def _is_reaper_at_work(run: RunRecord) -> bool:
     """Whether the run is dead, and its reaper just ends what it has left."""
     return not run.alive and run.reaper is not None and run.id in processes.table().command(run.reaper)
-
-
-def _is_stopped(pid: int) -> bool:
-    import psutil
-
-    try:
-        return psutil.Process(pid).status() == psutil.STATUS_STOPPED
-    except psutil.Error:
-        return False
 
 
 def _memory(pids: Sequence[int]) -> int:
@@ -220,25 +212,33 @@ def _age(seconds: float) -> str:
 
 def _reap(options: argparse.Namespace) -> int:
     further = record.elsewhere()
-    with warnings.catch_warnings(record=True) as unreadable:
-        runs = record.read_all(further)
+    unreadable: list[RecordWarning] = []
+    runs = record.read_all(further, unreadable.append)
     for warning in unreadable:
-        _show_warning(warning.message)
+        _show_warning(warning)
     unknown = sorted(set(options.run) - {run.id for run in runs})
     for name in unknown:
         print(f"run {name}: there is no readable record of it in {' or '.join([record.directory(), *further])}")
     chosen = [run for run in runs if (run.id in options.run if options.run else options.all or not run.alive)]
     left, todo = False, chosen
     while todo:
-        alive = [run for run in runs if run.alive]
+        within = [run for run in runs if run.alive and _is_within(run, todo)]
         left |= False in [_reap_run(run, options.dry_run) for run in todo]
-        # A run within a service that was ended.
-        todo = [run for run in alive if not run.alive and record.exists(run)]
+        todo = [run for run in within if not run.alive and record.exists(run)]
+    if not options.dry_run:
+        for where in (record.directory(), *further):
+            record.prune_leases(where)
     if not (chosen or unknown or unreadable):
         print(f"nothing is left by dead runs (the records are in {record.directory()})")
     if unknown or not options.run:
         _tell_of_the_unrecorded(runs)
     return 1 if left else 2 if unknown or (unreadable and not options.run) else 0
+
+
+def _is_within(run: RunRecord, outer: Sequence[RunRecord]) -> bool:
+    """Whether a run is within a service of one of others, and so ends with that."""
+    marks = processes.marks_of(processes.mark_of(processes.table(), run.pid))
+    return not {mark.rpartition(".")[0] for mark in marks}.isdisjoint(one.id for one in outer)
 
 
 def _reap_run(run: RunRecord, dry: bool) -> bool:
@@ -295,7 +295,7 @@ def _await_reaper(run: RunRecord, who: str, dry: bool) -> bool | None:
     for _ in Deadline(_REAPERS_TIME).turns():
         if dry or not _is_reaper_at_work(run):
             return True
-        if _is_stopped(run.reaper or 0):
+        if processes.is_stopped(run.reaper or 0):
             break
     print(f"{who}: its reaper does not go on, so that its work is done here")
     return False

@@ -181,11 +181,10 @@ class ProcessGroup:
 
     def signal(self, number: int) -> None:
         """Signal the whole group, unless its leader is reaped and its number may be somebody else's."""
-        if not self.held:
-            return
         # Not permitted: only other users' processes are left, or on macOS zombies. Who survives is told at the end.
         with suppress(ProcessLookupError, PermissionError):
-            os.killpg(self.pid, number)
+            if self._leader is not None:
+                self._leader.signal_group(number)
 
     def end(self, stop_signal: int, kill_signal: int, deadline: Deadline) -> Ending:
         """Ask everybody to end, wait until *deadline*, kill who is left, prove that nobody is, and reap the leader.

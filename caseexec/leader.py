@@ -1,7 +1,7 @@
 """A child process that is held: not reaped before that is asked for.
 
 As long as it is there, alive or as a zombie, the kernel gives its number to nobody else, neither as a process nor as a
-process group.
+process group. So one thread does not reap it while another signals its group.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ import os
 import select
 import subprocess
 import sys
+import threading
 import time
 from contextlib import suppress
 from typing import Any, Protocol
@@ -37,11 +38,18 @@ class Leader:
         self._owner = os.getpid()
         self._exit: _Watch | None = None
         self._woken = False
+        # Around all that reaps it, and around what relies on its being held. Re-entrant, as a signal handler may be
+        # here while what it interrupted is there.
+        self._reaping = threading.RLock()
 
     def poll(self) -> int | None:
         """Its return code, ``None`` while it runs. Does not reap it."""
         if self.process.returncode is not None or self._owner != os.getpid():
             return self.process.returncode
+        with self._reaping:
+            return self._poll()
+
+    def _poll(self) -> int | None:
         if not hasattr(os, "waitid"):  # macOS before Python 3.13: to learn the status is to reap.
             return self.process.poll()
         try:
@@ -58,25 +66,45 @@ class Leader:
         self.poll()
         return self._owner == os.getpid() and self.process.returncode is None
 
+    def signal_group(self, number: int) -> None:
+        """Signal the whole group that it leads, unless it is not held and the group's number may be somebody else's.
+
+        :raises ProcessLookupError: nobody is left in the group.
+        :raises PermissionError: only other users' processes are, or on macOS zombies.
+        """
+        if self._owner != os.getpid():  # Nor is the lock ours: a thread that was not forked may have it.
+            return
+        with self._reaping:
+            if self.held:
+                os.killpg(self.process.pid, number)
+
     def pause(self, seconds: float) -> None:
         """Sleep; its end wakes the sleeper, once."""
-        if self._exit is None and self.held:
-            self._exit = _watch_exit(self.process.pid)
-        if self._exit is None or self._woken:
+        watch = self._watch()
+        if watch is None or self._woken:
             time.sleep(seconds)
         else:
-            _wait_readable(self._exit, seconds)
+            with suppress(ValueError, OSError):  # Another thread has reaped it, and closed what we watch.
+                _wait_readable(watch, seconds)
             self._woken = self.poll() is not None
+
+    def _watch(self) -> _Watch | None:
+        if self._exit is None and self._owner == os.getpid():
+            with self._reaping:
+                if self._exit is None and self.held:
+                    self._exit = _watch_exit(self.process.pid)
+        return self._exit
 
     def reap(self) -> int | None:
         """Let it go, if it has ended; its return code, ``None`` while it runs."""
-        if self.poll() is not None:
-            self.process.poll()  # Not wait(): a signal handler may be here while what it interrupted is there.
+        if self._owner == os.getpid() and self.poll() is not None:
+            with self._reaping:
+                self.process.poll()  # Not wait(): a signal handler may be here while what it interrupted is there.
+                watch, self._exit = self._exit, None
             if self.process.stdin is not None:
                 # What was written last was never read; or a signal handler is here, and what it interrupted writes.
                 with suppress(OSError, RuntimeError):
                     self.process.stdin.close()
-            watch, self._exit = self._exit, None
             if watch is not None:
                 watch.close()
         return self.process.returncode

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import os
 import re
 import shlex
 import textwrap
@@ -15,11 +16,13 @@ __unittest = __tracebackhide__ = True
 
 PLACEHOLDERS = ("host", "port", "address", "url", "tmp", "python")
 # A name in braces; not a shell's ${name}, and not JSON. Doubled braces stand for themselves.
-_PLACEHOLDER = re.compile(r"\{\{([A-Za-z_]\w*)\}\}|(?<!\$)\{([A-Za-z_][\w.]*)\}")
+_PLACEHOLDER = re.compile(r"\{\{([^\W\d]\w*)\}\}|(?<!\$)\{([^\W\d][\w.]*)\}")
 
 
 def names(template: object) -> Iterator[str]:
     """The placeholders in a template of any shape."""
+    if isinstance(template, os.PathLike):
+        template = os.fspath(template)
     if isinstance(template, str):
         yield from (match[2] for match in _PLACEHOLDER.finditer(template) if match[2])
     elif isinstance(template, Mapping):
@@ -43,7 +46,9 @@ def pattern_problem(pattern: str) -> str:
     return ""
 
 
-def fill_command(command: str | Sequence[str], values: Mapping[str, str], shell: bool) -> str | Sequence[str]:
+def fill_command(
+    command: str | Sequence[str | os.PathLike[str]], values: Mapping[str, str], shell: bool
+) -> str | Sequence[str]:
     """Fill a command item by item, after splitting, so that no value is split; for a shell, quote the values."""
     if isinstance(command, str) and shell:
         # Without the indentation of the class, so that a here-document can end where it must.

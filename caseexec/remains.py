@@ -34,6 +34,8 @@ _GRACE = 0.8
 _KILL_GRACE = 0.3
 # For a stop command (seconds).
 _STOP_COMMAND = 5.0
+# For another reaper to let go of the directory of the leases (seconds).
+_PRUNING = 1.0
 # What has not ended by then is stuck in the kernel, or forks faster than it can be killed (seconds).
 _PATIENCE = 30.0
 
@@ -217,6 +219,16 @@ def end_of_run(run_id: str, about: str, entries: Mapping[bytes, bytes]) -> None:
     remove_paths(path for entry in known.values() for pattern in entry.get("paths", ()) for path in glob.glob(pattern))
     for where in {entry["record"] for entry in known.values() if "record" in entry and not survivors}:
         record.remove(run_id, where)  # With survivors somebody may want to know, and try again.
+    _remove_leases(known.values())
+
+
+def _remove_leases(entries: Iterable[Mapping[str, Any]]) -> None:
+    """Remove the leases of the run, also when it goes on as a worker without purpose, and those of other dead ones."""
+    places = {entry["record"]: None for entry in entries if "record" in entry}
+    for entry in entries:
+        places.update(dict.fromkeys(entry.get("leases", ()), entry.get("holder")))
+    for where, holder in places.items():
+        record.prune_leases(where, holder, patience=_PRUNING)
 
 
 def of_record(run: record.RunRecord) -> Remains:

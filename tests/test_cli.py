@@ -75,7 +75,7 @@ class CliCase(RunCase):
             (self.run_id, "RUN"), (sys.executable, "PYTHON"), (self.tmp, "DIR"), (os.path.realpath(self.tmp), "DIR"),
         ):  # fmt: skip
             output = output.replace(found, shown)
-        output = re.sub(r"caseexec-RUN\.\d+-(\S*?)-[a-z0-9]{8}\.log", r"caseexec-RUN.N-\1.log", output)
+        output = re.sub(r"caseexec-RUN\.\d+-(\S*?)(-[a-z0-9]{8})?\.log", r"caseexec-RUN.N-\1.log", output)
         output = re.sub(r"\b[0-9]+\.[0-9] MiB", "SIZE", re.sub(r"\b[0-9]+ s\b", "AGE", output))
         return re.sub(r"(pid|kill) [0-9]+(, [0-9]+)*", r"\1 PID", output)
 
@@ -152,6 +152,16 @@ class PsTests(CliCase):
         self.assertIn("no services live", output)
         self.assertIn(f"has left temporary files; remove them: {sys.executable} -m caseexec reap {self.run_id}", output)
 
+    def test_leases_of_ports_are_no_runs(self) -> None:
+        os.mkdir(self.path("runtime/caseexec"), 0o700)
+        for name, content in (("port-1", record.lease_holder()), ("port-2", ""), ("port-3", "{")):
+            self.write(f"runtime/caseexec/{name}", content)
+        where = f"{self.path('runtime')}/caseexec"
+        self.assertEqual(self.cli("ps"), (0, f"no services live (the records are in {where})\n"))
+        self.assertEqual(self.cli("ps", "--json"), (0, "[]\n"))
+        self.assertEqual(self.cli("reap"), (0, f"nothing is left by dead runs (the records are in {where})\n"))
+        self.assertEqual(sorted(os.listdir(where)), ["port-1", "port-2", "port-3"])
+
     def test_a_record_that_is_not_one_is_told_and_ignored(self) -> None:
         os.mkdir(self.path("runtime/caseexec"), 0o700)
         self.write("runtime/caseexec/x.json", "{")
@@ -175,6 +185,13 @@ class ReapTests(CliCase):
         where = f"{self.path('runtime')}/caseexec"
         self.assertEqual(self.cli("reap"), (0, f"nothing is left by dead runs (the records are in {where})\n"))
 
+    def test_a_record_that_cannot_be_read_is_told_and_is_no_success(self) -> None:
+        os.mkdir(self.path("runtime/caseexec"), 0o700)
+        path = self.write("runtime/caseexec/x.json", "[]")
+        os.chmod(path, 0o600)
+        problem = "it is not a record of format 1; remove it when none of your test runs is alive"
+        self.assertEqual(self.cli("reap"), (2, f"caseexec: {path} is ignored: {problem}\n"))
+
     def test_it_ends_and_removes_what_a_dead_run_has_left_and_tells_of_each(self) -> None:
         self.killed_run()
         code, output = self.cli("reap")
@@ -182,14 +199,23 @@ class ReapTests(CliCase):
             (code, self.masked(output).replace(self.python, "python")),
             (0, "run RUN (DEAD, pid PID): ending sh, pid PID\n"
                 "run RUN (DEAD, pid PID): ending python -c of __main__.CacheTests, pid PID\n"
+                "run RUN (DEAD, pid PID): removed DIR/run/caseexec-RUN.N-sh.log\n"
+                "run RUN (DEAD, pid PID): removed DIR/run/caseexec-RUN.N-sh.log\n"
                 "run RUN (DEAD, pid PID): removed DIR/run/caseexec-RUN.2\n"
-                "run RUN (DEAD, pid PID): removed DIR/run/caseexec-RUN.N-sh.log\n"
-                "run RUN (DEAD, pid PID): removed DIR/run/caseexec-RUN.N-sh.log\n"
                 "run RUN (DEAD, pid PID): removed DIR/run/caseexec-RUN.N-__main__.CacheTests.log\n"
                 "run RUN (DEAD, pid PID): nothing is left\n"),
         )  # fmt: skip
         self.assertFalse(any(map(alive, self.pids)))
         self.assertEqual((os.listdir(self.run_tmp), os.listdir(self.path("runtime"))), ([], []))
+
+    def test_leases_of_the_dead_are_removed_but_by_a_dry_run(self) -> None:
+        program = "import os, caseexec; print(caseexec.free_port(), flush=True); os.kill(os.getpid(), 9)"
+        _, port = self.run_python("-c", program)
+        self.assertEqual(os.listdir(self.path("runtime/caseexec")), [f"port-{int(port)}"])
+        self.assertEqual(self.cli("reap", "--dry-run")[0], 0)
+        self.assertEqual(os.listdir(self.path("runtime/caseexec")), [f"port-{int(port)}"])
+        self.assertEqual(self.cli("reap")[0], 0)
+        self.assertEqual(os.listdir(self.path("runtime")), [])
 
     def test_stop_commands_are_told_as_they_are_not_run(self) -> None:
         self.killed_run("""SimpleExecutor("sleep 300", stop_command=["touch", "a file"], name="box")""")

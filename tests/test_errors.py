@@ -9,7 +9,7 @@ from caseexec.errors import Facts, Owner, exit_text, signal_name
 
 FACTS = Facts(
     who="shop.tests.CacheTests",
-    declared=True,
+    declared="shop.tests.CacheTests.service_",
     command="redis-server --port 6379",
     awaiting="a TCP connection to 127.0.0.1:6379",
     waited=1.5,
@@ -68,7 +68,7 @@ class TextTests(unittest.TestCase):
             str(errors.TimeoutExpired(FakeExecutor(), 30)),
             """\
 shop.tests.CacheTests timed out after 30 seconds: it was not ready
-  A slow machine? Raise shop.tests.CacheTests.service_start_timeout.
+  A slow machine? Raise shop.tests.CacheTests.service_start_timeout, or all timeouts with CASEEXEC_TIMEOUT_SCALE.
   command: redis-server --port 6379
   waiting for: a TCP connection to 127.0.0.1:6379
   last refusal: connection refused
@@ -77,6 +77,20 @@ shop.tests.CacheTests timed out after 30 seconds: it was not ready
     one
     two""",
         )
+
+    def test_seconds_that_were_scaled_say_so(self) -> None:
+        self.assertEqual(
+            errors.TimeoutExpired(FakeExecutor(scale=3), 90).headline(),
+            "shop.tests.CacheTests timed out after 90 seconds (30 x CASEEXEC_TIMEOUT_SCALE=3): it was not ready",
+        )
+        self.assertEqual(
+            str(errors.ForcedKillWarning(dataclasses.replace(FACTS, scale=0.1), [7], 15, 0.1 * 10)),
+            "shop.tests.CacheTests did not end within 1 second (10 x CASEEXEC_TIMEOUT_SCALE=0.1) of SIGTERM and was "
+            "killed (pid 7; command: redis-server --port 6379). Give it more time with "
+            "shop.tests.CacheTests.service_stop_timeout, or another signal with "
+            "shop.tests.CacheTests.service_stop_signal.",
+        )
+        self.assertEqual([errors.seconds_text(1), errors.seconds_text(2, 0)], ["1 second", "2 seconds"])
 
     def test_a_command_of_several_lines_is_indented_and_two_logs_are_named(self) -> None:
         executor = FakeExecutor(command="\n    one\n      two\n    ", log_paths=("/a", "/b"))
@@ -122,7 +136,7 @@ shop.tests.CacheTests timed out after 30 seconds: it was not ready
         )
 
     def test_already_running_says_that_the_owner_could_not_be_seen(self) -> None:
-        unseen = errors.AlreadyRunning(FakeExecutor(declared=False, who="TCPExecutor('x')", pid=None), Owner(), PORT)
+        unseen = errors.AlreadyRunning(FakeExecutor(declared="", who="TCPExecutor('x')", pid=None), Owner(), PORT)
         self.assertIn("held by a process that could not be seen", str(unseen))
         self.assertIn("use another port (its port). Is it meant to answer? Set listener='any'.", str(unseen))
         self.assertIn(f"\n  Find and end that process (sudo {LOOK}), or use another port", str(unseen))

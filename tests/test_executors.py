@@ -1,9 +1,11 @@
 import contextlib
 import errno
 import gc
+import io
 import os
 import pathlib
 import pickle
+import re
 import signal
 import socket
 import subprocess
@@ -12,11 +14,13 @@ import warnings
 from collections.abc import Iterator
 from unittest import mock
 
-from caseexec import errors, executors, group, ports, probes, processes, supervisor
+from caseexec import errors, executors, group, ports, probes, processes, progress, registry, supervisor
 from caseexec.cgroup import Cgroup
+from caseexec.deadline import Deadline
 from caseexec.errors import LeakedProcessWarning
 from caseexec.executors import (
     CommandExecutor,
+    Declared,
     Executor,
     HTTPExecutor,
     OutputExecutor,
@@ -26,8 +30,10 @@ from caseexec.executors import (
     UnixSocketExecutor,
 )
 from caseexec.registry import current_run
+from caseexec.service import OutputService
 from tests.helpers.leaks import NothingRemains, alive, clock_is_after, quickly, soon
 from tests.helpers.programs import (
+    ACCEPTS_BUT_NEVER_ANSWERS,
     DIES_BY_SEGV,
     DOUBLE_FORKS,
     EXIT_3,
@@ -41,6 +47,7 @@ from tests.helpers.programs import (
     VANISHES,
     python,
 )
+from tests.helpers.terminals import Terminal
 
 
 class ExecutorCase(NothingRemains):
@@ -316,6 +323,205 @@ class EndTests(ExecutorCase):
         executor = SimpleExecutor(SLEEP, stop_command="sleep 300", stop_timeout=0.2).start()
         with quickly(self, 10), self.assertWarnsRegex(RuntimeWarning, "took too long"):
             executor.stop()
+
+
+class ScaleTests(ExecutorCase):
+    """With all timeouts multiplied."""
+
+    def scale(self, number: str) -> None:
+        patch = mock.patch.dict(os.environ, CASEEXEC_TIMEOUT_SCALE=number)
+        patch.start()
+        self.addCleanup(patch.stop)
+
+    def given_to_stop(self) -> mock.MagicMock:
+        """Where the seconds go that a group is given to end."""
+        patch = mock.patch.object(registry.owned, "Deadline", side_effect=Deadline)
+        self.addCleanup(patch.stop)
+        return patch.start()
+
+    def test_a_start_has_more_time_and_its_error_says_how_much_and_why(self) -> None:
+        self.scale("3")
+        executor = TCPExecutor(SLEEP, "127.0.0.1", self.port(), timeout=0.1, name="it")
+        with self.assertRaises(errors.TimeoutExpired) as caught:
+            executor.start()
+        error = caught.exception
+        self.assertGreaterEqual(error.facts.waited, 0.3)
+        self.assertEqual((error.timeout, error.facts.scale), (0.1 * 3, 3))
+        self.assertEqual(
+            str(error).splitlines()[:2],
+            [
+                "it timed out after 0.3 seconds (0.1 x CASEEXEC_TIMEOUT_SCALE=3): it was not ready",
+                "  A slow machine? Raise its timeout, or all timeouts with CASEEXEC_TIMEOUT_SCALE.",
+            ],
+        )
+        self.assertEqual(str(pickle.loads(pickle.dumps(error))), str(error))
+
+    def test_the_defaults_are_scaled_too(self) -> None:
+        self.scale("0.5")
+        executor = SimpleExecutor(SLEEP)
+        self.assertEqual((executor._timeout, executor._plan.timeout), (15, 5))
+
+    def test_a_stop_has_more_time_and_its_warning_says_so(self) -> None:
+        self.scale("3")
+        executor = OutputExecutor(IGNORES_TERM, "deaf", stop_timeout=0.1, name="it").start()
+        pid, given = executor.pid, self.given_to_stop()
+        with self.assertWarns(errors.ForcedKillWarning) as caught:
+            executor.stop()
+        given.assert_called_once_with(0.1 * 3)
+        self.assertEqual(
+            str(caught.warning).partition("; command")[0],
+            f"it did not end within 0.3 seconds (0.1 x CASEEXEC_TIMEOUT_SCALE=3) of SIGTERM and was killed (pid {pid}",
+        )
+
+    def test_so_it_has_with_a_stop_command(self) -> None:
+        self.scale("3")
+        executor = SimpleExecutor(SLEEP, stop_command="sleep 300", stop_timeout=0.1).start()
+        given = self.given_to_stop()
+        with self.assertWarnsRegex(RuntimeWarning, "took too long"):
+            executor.stop()
+        given.assert_called_once_with(0.1 * 3)
+
+    def test_a_start_that_failed_has_more_time_to_end(self) -> None:
+        given = self.given_to_stop()
+        for number, seconds in (("3", 3), ("0.1", 0.1)):
+            self.scale(number)
+            given.reset_mock()
+            with self.assertRaises(errors.TimeoutExpired):
+                SimpleExecutor(SLEEP, timeout=0.01).start().wait_for(lambda: False)
+            given.assert_called_once_with(seconds)
+
+    def test_with_zero_nothing_has_a_limit(self) -> None:
+        self.scale("0")
+        given = self.given_to_stop()
+        executor = SimpleExecutor(SLEEP, timeout=0.05, stop_timeout=0.05, stop_command="sleep 0.2").start()
+        asked = iter([False] * 100 + [True])
+        executor.wait_for(lambda: next(asked))
+        self.assertTrue(executor.check_timeout())
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            executor.stop()
+        given.assert_called_once_with(None)
+        given.reset_mock()
+        with self.assertRaises(errors.ProcessExitedWithError):
+            self.tcp("raise SystemExit(3)").start()
+        given.assert_called_once_with(None)
+
+    def test_what_is_no_number_is_told_when_an_executor_is_made(self) -> None:
+        self.scale("slow")
+        with self.assertRaisesRegex(errors.DeclarationError, "^CASEEXEC_TIMEOUT_SCALE: 'slow' is nothing to multiply"):
+            SimpleExecutor(SLEEP)
+
+    def test_the_time_at_exit_is_not_scaled(self) -> None:
+        given = self.given_to_stop()
+        for number, most in (("100", 5), ("0", 5), ("0.001", 0.01)):
+            with self.subTest(number):
+                self.scale(number)
+                executor = SimpleExecutor(SLEEP).start()
+                current_run()._sweep(Deadline(5))
+                self.assertFalse(executor.running())
+                (seconds,) = given.call_args.args
+                self.assertTrue(most * 0.9 < seconds <= most, seconds)
+
+
+class ProgressTests(ExecutorCase):
+    """What is told on stderr while it takes long; here it does so at once."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        patch = mock.patch.object(progress, "_PATIENCE", 0.02)
+        patch.start()
+        self.addCleanup(patch.stop)
+        self.stderr = io.StringIO()
+        self.enterContext(contextlib.redirect_stderr(self.stderr))
+
+    def assert_told(self, *lines: str) -> None:
+        self.assertEqual(self.told(), "".join(f"caseexec: waiting for {line}\n" for line in lines))
+
+    def told(self) -> str:
+        """What was told, without the seconds that have gone by; what becomes of a start that failed may take a moment."""
+        told = re.sub(r"\b[0-9]+ s of", "N s of", self.stderr.getvalue())
+        return re.sub(r".* to end after SIGTERM, N s of 1\n", "", told)
+
+    def tell_anew(self) -> None:
+        self.stderr.truncate(0)
+        self.stderr.seek(0)
+
+    def assert_start_fails(self, executor: SimpleExecutor) -> None:
+        with self.assertRaises(errors.TimeoutExpired):
+            executor.start()
+
+    def test_a_start_tells_what_for_and_the_last_refusal(self) -> None:
+        port = self.port()
+        self.assert_start_fails(TCPExecutor(SLEEP, "127.0.0.1", port, timeout=0.3))
+        self.assert_told(f"sleep: a TCP connection to 127.0.0.1:{port}, N s of 0.3: connection refused")
+
+    def test_of_a_declared_service_its_class_and_its_program_are_told(self) -> None:
+        service = OutputService("sh -c 'exec sleep 300'", banner="never", start_timeout=0.3)
+        self.assert_start_fails(service.executor(Declared(test_class="tests.shop.ShopTests", tmp=self.tmp)))
+        self.assert_told(
+            "tests.shop.ShopTests (sh): output that matches 'never', N s of 0.3: not found in the 0 bytes that it wrote"
+        )
+
+    def test_without_a_probe_only_who_and_how_long_is_told(self) -> None:
+        with self.assertRaises(errors.TimeoutExpired):
+            SimpleExecutor(SLEEP, timeout=0.3, name="it").start().wait_for(lambda: False)
+        self.assert_told("it, N s of 0.3")
+
+    def test_it_is_told_while_a_probe_waits(self) -> None:
+        port = self.port()
+        web = HTTPExecutor(python(ACCEPTS_BUT_NEVER_ANSWERS, port), f"http://127.0.0.1:{port}", timeout=1)
+        with mock.patch.object(progress, "_PATIENCE", 0.5):
+            self.assert_start_fails(web)
+        self.assertRegex(self.told(), r"^caseexec: waiting for python.*: HEAD http://.* any 2xx, N s of 1(: .*)?\n$")
+        self.tell_anew()
+        self.assert_start_fails(CommandExecutor(SLEEP, ["sleep", "301"], timeout=0.3))
+        self.assert_told("sleep: 'sleep 301' to succeed, N s of 0.3")
+
+    def test_a_stop_tells_who_does_not_hear_its_signal(self) -> None:
+        executor = OutputExecutor(IGNORES_TERM, "deaf", stop_timeout=0.3, name="it").start()
+        self.tell_anew()
+        with self.assertWarns(errors.ForcedKillWarning):
+            executor.stop()
+        self.assert_told("it to end after SIGTERM, N s of 0.3")
+
+    def test_it_names_the_signal_that_was_sent(self) -> None:
+        executor = SimpleExecutor(SLEEP, stop_timeout=0.3, name="it").start()
+        with self.assertWarns(errors.ForcedKillWarning):
+            executor.stop(signal.SIGCONT)
+        self.assert_told("it to end after SIGCONT, N s of 0.3")
+
+    def test_a_stop_command_is_told(self) -> None:
+        executor = SimpleExecutor(SLEEP, stop_command="sleep 0.2", name="it").start()
+        executor.stop()
+        self.assertIn("caseexec: waiting for the stop command of it: sleep 0.2, 0 s of 10\n", self.stderr.getvalue())
+
+    def test_the_sweep_at_exit_tells_too(self) -> None:
+        executor = OutputExecutor(IGNORES_TERM, "deaf", name="it").start()
+        self.tell_anew()
+        current_run()._sweep(Deadline(0.3))
+        self.assertFalse(executor.running())
+        self.assert_told("it to end after SIGTERM, N s of 0.3")
+
+    def test_a_wait_that_is_short_tells_nothing(self) -> None:
+        with mock.patch.object(progress, "_PATIENCE", 30), self.tcp():
+            pass
+        self.assert_told()
+
+    def test_a_broken_stderr_changes_nothing(self) -> None:
+        self.stderr.close()
+        with self.tcp(TCP_SERVER, 0.2) as executor:
+            self.assertTrue(executor.running())
+
+
+class TerminalTests(ExecutorCase):
+    def test_the_line_of_a_slow_start_goes_away_when_it_is_ready(self) -> None:
+        terminal = Terminal(200)
+        self.addCleanup(terminal.close)
+        with mock.patch.dict(os.environ, TERM="xterm"), contextlib.redirect_stderr(terminal.stream):
+            with self.tcp(TCP_SERVER, 3.2, name="it") as executor:
+                written = terminal.written()
+        text = rf"\rcaseexec: waiting for it: a TCP connection to 127.0.0.1:{executor.port}, [23] s of 30: connection refused"
+        self.assertRegex(written, rf"^({text}\x1b\[K)+\r\x1b\[K$")
 
 
 class WithoutDescriptorsTests(ExecutorCase):

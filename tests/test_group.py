@@ -165,7 +165,7 @@ class EndTests(GroupCase):
         made = self.spawn(IGNORES_TERM, stdout=subprocess.PIPE)
         self.addCleanup(made.process.stdout.close)
         made.process.stdout.readline()
-        with mock.patch.object(group, "_KILL_PATIENCE", 0.1):
+        with mock.patch.object(group, "_KILL_PATIENCE", 1):
             self.assertEqual(made.kill(signal.SIGTERM).returncode, -signal.SIGKILL)
 
     def test_the_reaper_of_a_run_within_ends_by_itself(self) -> None:

@@ -3,9 +3,10 @@ import signal
 import subprocess
 import tempfile
 import threading
+import unittest
 from unittest import mock
 
-from caseexec import leader
+from caseexec import leader, processes
 from caseexec.leader import Leader
 from tests.helpers.leaks import NothingRemains, descriptors, quickly, soon
 from tests.helpers.programs import EXIT_3, EXIT_TRUE, SLEEP
@@ -90,6 +91,107 @@ class LeaderTests(LeaderCase):
         self.await_end(held)
         self.assertEqual((held.reap(), held.held, held.reap()), (3, False, 3))
         self.assertEqual(descriptors() - before, set())
+
+
+class TwoThreadsTests(LeaderCase):
+    def zombie(self) -> Leader:
+        held = self.start(EXIT_TRUE)
+        self.await_end(held)
+        return held
+
+    def while_signalled(self, held: Leader, meanwhile) -> None:
+        """Do something between the look whether a leader is held and the signal to its group."""
+        with mock.patch.object(os, "killpg", side_effect=lambda *_: meanwhile()) as killpg:
+            held.signal_group(signal.SIGUSR1)
+        killpg.assert_called_once_with(held.process.pid, signal.SIGUSR1)
+
+    def assert_not_reaped_meanwhile(self, way) -> None:
+        held = self.start()
+        other = threading.Thread(target=way, args=(held,))
+
+        def meanwhile() -> None:
+            os.kill(held.process.pid, signal.SIGKILL)
+            self.assertTrue(soon(lambda: processes.table().status(held.process.pid).zombie))
+            other.start()
+            other.join(0.2)
+            self.assertTrue(other.is_alive())
+            self.assertIsNone(held.process.returncode)
+
+        self.while_signalled(held, meanwhile)
+        other.join()
+        self.assertEqual(held.process.returncode, -signal.SIGKILL)
+
+    def test_no_thread_reaps_it_while_another_signals_its_group(self) -> None:
+        self.assert_not_reaped_meanwhile(Leader.reap)
+
+    def test_nor_when_it_has_just_looked_whether_it_has_ended(self) -> None:
+        def reap(held: Leader) -> None:
+            with mock.patch.object(held, "poll", return_value=-signal.SIGKILL):
+                held.reap()
+
+        self.assert_not_reaped_meanwhile(reap)
+
+    @unittest.skipUnless(hasattr(os, "waitid"), "it can't be taken away")
+    def test_nor_where_to_learn_the_status_is_to_reap(self) -> None:
+        self.addCleanup(setattr, os, "waitid", os.waitid)
+        del os.waitid
+        self.assert_not_reaped_meanwhile(Leader.poll)
+
+    def test_a_signal_handler_that_looks_at_it_meanwhile_does_not_wait_for_ever(self) -> None:
+        held = self.zombie()
+        with quickly(self, 30):
+            self.while_signalled(held, lambda: self.assertEqual((held.poll(), held.held), (0, True)))
+            self.while_signalled(held, held.reap)
+
+    def test_one_that_was_reaped_is_not_signalled(self) -> None:
+        held = self.zombie()
+        held.reap()
+        with mock.patch.object(os, "killpg") as killpg:
+            held.signal_group(signal.SIGKILL)
+        killpg.assert_not_called()
+
+    def test_a_forked_child_does_nothing_and_does_not_wait_for_a_thread_that_it_has_not(self) -> None:
+        running, reaped = self.start(), self.zombie()
+        reaped.reap()
+        held, go_on = threading.Barrier(2, timeout=30), threading.Event()
+
+        def hold() -> None:
+            with running._reaping, reaped._reaping:
+                held.wait()
+                go_on.wait(30)
+
+        other = threading.Thread(target=hold)
+        other.start()
+        held.wait()
+        child = os.fork()
+        if child == 0:
+            signal.alarm(30)
+            running.signal_group(signal.SIGKILL)
+            running.pause(0)
+            told = (running.poll(), running.held, running.reap(), reaped.poll(), reaped.held, reaped.reap())
+            os._exit(told != (None, False, None, 0, False, 0))
+        go_on.set()
+        other.join()
+        self.assertEqual(os.waitpid(child, 0)[1], 0)
+        self.assertIsNone(running.poll())
+
+    def test_one_that_another_thread_reaps_does_not_disturb_a_pause(self) -> None:
+        held = self.start()
+        watched = held._watch()
+        wait_readable = leader._wait_readable
+
+        def reaped_first(watch, seconds: float) -> None:
+            os.kill(held.process.pid, signal.SIGKILL)
+            self.await_end(held)
+            held.reap()
+            wait_readable(watch, seconds)
+
+        with quickly(self, 30), mock.patch.object(leader, "_wait_readable", reaped_first):
+            held.pause(60)
+        self.assertTrue(watched.closed)
+        with mock.patch.object(leader.time, "sleep") as sleep:
+            held.pause(7)
+        sleep.assert_called_once_with(7)
 
 
 class WithoutWaitidTests(LeaderCase):

@@ -41,6 +41,15 @@ class MembersTests(NothingRemains):
         self.assertTrue(soon(lambda: self.table.mark(process.pid) == mark or popen))
         return process.pid
 
+    def start_with_child(self, mark: str) -> tuple[int, int]:
+        """One with a child that has left its session and environment."""
+        parent = self.start(mark, python(CHILD_LEAVES, self.path("pid")))
+        self.assertTrue(soon(lambda: os.path.exists(self.path("pid"))))
+        with open(self.path("pid")) as file:
+            child = int(file.read())
+        self.addCleanup(os.kill, child, signal.SIGKILL)
+        return parent, child
+
     def living(self) -> set[int]:
         return {status.identity.pid for status in self.members.living()}
 
@@ -72,11 +81,7 @@ class MembersTests(NothingRemains):
         self.assertEqual(self.living(), {leader, child})
 
     def test_who_descends_from_one_belongs_to_it(self) -> None:
-        parent = self.start(self.mark, python(CHILD_LEAVES, self.path("pid")))
-        self.assertTrue(soon(lambda: os.path.exists(self.path("pid"))))
-        with open(self.path("pid")) as file:
-            child = int(file.read())
-        self.addCleanup(os.kill, child, signal.SIGKILL)
+        parent, child = self.start_with_child(self.mark)
         # The child has a child of its own for a moment.
         self.assertTrue(soon(lambda: self.living() == {parent, child}))
 
@@ -87,19 +92,17 @@ class MembersTests(NothingRemains):
 
     def test_the_reaper_of_a_run_within_ends_by_itself(self) -> None:
         service, reaper = self.start(self.mark), self.start(f"{self.mark}/{processes.REAPING}")
-        stop_command = self.start(f"{self.mark}/{processes.REAPING}/cafe.1.stop")
+        stop_command = self.start(f"{self.mark}/{processes.REAPING}/c0de.1.stop")
         self.assertEqual(self.living(), {service, reaper, stop_command})
         self.assertEqual(self.members.reaping(self.members.living()), {reaper, stop_command})
 
     def test_so_do_those_below_it_without_a_mark(self) -> None:
-        reaper = self.start(f"{self.mark}/{processes.REAPING}", python(CHILD_LEAVES, self.path("pid")))
-        self.assertTrue(soon(lambda: os.path.exists(self.path("pid"))))
-        self.assertTrue(soon(lambda: len(self.living()) == 2))
+        reaper, child = self.start_with_child(f"{self.mark}/{processes.REAPING}")
+        self.assertTrue(soon(lambda: self.living() == {reaper, child}))
         self.assertEqual(self.living() - self.members.reaping(self.members.living()), set())
-        self.assertIn(reaper, self.living())
 
     def test_who_is_within_what_a_reaper_has_started_is_none(self) -> None:
-        self.start(f"{processes.REAPING}/cafe.1.stop/{self.mark}")
+        self.start(f"{processes.REAPING}/c0de.1.stop/{self.mark}")
         self.assertEqual(self.members.reaping(self.members.living()), set())
 
     def test_who_was_found_stays_found(self) -> None:

@@ -3,7 +3,9 @@ import re
 import stat
 import subprocess
 import threading
+from unittest import mock
 
+from caseexec import holes
 from caseexec.output import Capture, OutputLog
 from tests.helpers.leaks import NothingRemains
 
@@ -131,3 +133,113 @@ class OutputLogTests(NothingRemains):
         self.assertFalse(os.path.exists(self.log.path))
         with self.assertRaisesRegex(ValueError, "no longer open for writing"):
             _ = self.log.writer
+
+
+class HoleTests(NothingRemains):
+    """The head of the log was freed, as it was too large."""
+
+    kept_logs = 0
+    LIMIT = 128 * 1024
+    # Lines of eight bytes; behind the hole begins line 8192.
+    SIZE, KEPT = 128 * 1024, 64 * 1024
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.log = OutputLog("a").open()
+        self.addCleanup(self.log.remove)
+        self.write(0, 8192 + 8192)
+        self.reader = self.log.reader(lambda: False)
+        self.free()
+
+    def write(self, first: int, last: int) -> None:
+        os.write(self.log.writer, b"".join(b"%7d\n" % number for number in range(first, last)))
+
+    def free(self) -> None:
+        with mock.patch.object(holes, "_is_above", return_value=True):
+            self.assertTrue(holes.trim(self.log.path, self.LIMIT))
+
+    def find(self, pattern: str) -> int | None:
+        return self.log.find(re.compile(pattern, re.MULTILINE))
+
+    def test_a_tail_that_would_reach_into_it_begins_behind_it_and_says_how_much_is_left_out(self) -> None:
+        lines = self.log.tail(lines=100_000, limit=100_000).splitlines()
+        self.assertEqual(lines[0], f"[... {self.KEPT} bytes before]")
+        self.assertEqual((lines[1], lines[-1], len(lines)), ("   8192", "  16383", 8193))
+
+    def test_another_tail_is_as_ever(self) -> None:
+        self.assertEqual(self.log.tail(3), f"[... {self.SIZE - 24} bytes before]\n  16381\n  16382\n  16383")
+
+    def test_a_tail_is_that_of_a_service_that_writes_as_fast_as_it_is_freed(self) -> None:
+        ends = iter([self.KEPT - 4096])
+        with mock.patch.object(self.log, "mark", side_effect=lambda: next(ends, self.SIZE)):
+            self.assertEqual(self.log.tail().splitlines()[-1], "  16383")
+
+    def test_since_a_mark_in_it_is_what_follows_it_and_how_much_is_left_out(self) -> None:
+        told = self.log.since(self.KEPT - 100).splitlines()
+        self.assertEqual((told[0], told[1], told[-1]), ("[... 100 bytes before]", "   8192", "  16383"))
+
+    def test_a_mark_behind_it_is_still_right(self) -> None:
+        mark = self.log.mark()
+        self.write(16384, 16384 + 3)
+        self.assertEqual(self.log.since(mark), "  16384\n  16385\n  16386\n")
+        self.assertEqual(self.log.since(self.SIZE - 8), "  16383\n  16384\n  16385\n  16386\n")
+
+    def test_a_banner_behind_it_is_found_where_it_is(self) -> None:
+        self.assertEqual(self.find("^  12345$"), 12346 * 8 - 1)
+
+    def test_it_is_neither_a_match_nor_the_beginning_of_a_line(self) -> None:
+        self.assertIsNone(self.find("\0"))
+        self.assertIsNone(self.find("^   8192$"))
+        self.assertIsNone(self.find("^     17$"))
+
+    def test_a_search_that_had_begun_goes_on_behind_it(self) -> None:
+        never = "never"
+        self.assertIsNone(self.find(never))
+        self.write(16384, 3 * 8192)
+        self.free()
+        os.write(self.log.writer, b"never")
+        self.assertEqual(self.find(never), 3 * 8192 * 8 + 5)
+
+    def test_a_reader_passes_over_it_with_a_line_that_tells_so(self) -> None:
+        self.assertEqual(next(self.reader), f"[... {self.KEPT} bytes before]\n")
+        self.assertEqual(self.reader.read(), "".join(f"{number:7}\n" for number in range(8192, 16384)))
+
+    def test_a_reader_in_mid_line_begins_a_new_one_for_that(self) -> None:
+        self.assertEqual(self.reader.read()[-8:], "  16383\n")
+        os.write(self.log.writer, b"in mid")
+        self.assertEqual(self.reader.read(), "in mid")
+        self.assertEqual(self.reader.read(), "", "there is no more")
+        before = self.log.mark()
+        self.write(16384, 4 * 8192)
+        self.free()
+        first, second, _ = self.reader.read().split("\n", 2)
+        self.assertEqual(first, "")
+        left_out = int(second.split()[1])
+        self.assertGreater(left_out, 0)
+        self.assertEqual((before + left_out) % 4096, 0)
+
+    def test_a_reader_at_the_end_of_a_line_does_not(self) -> None:
+        self.assertEqual(self.reader.read()[-8:], "  16383\n")
+        self.assertEqual(self.reader.read(), "", "there is no more")
+        self.write(16384, 4 * 8192)
+        self.free()
+        self.assertEqual(next(self.reader), f"[... {8192 * 8} bytes before]\n")
+
+    def test_a_reader_of_few_bytes_is_told_the_same(self) -> None:
+        raw, told = self.reader.buffer.raw, b""
+        while data := raw.read(7):
+            told += data
+        self.assertTrue(told.startswith(b"[... %d bytes before]\n   8192\n" % self.KEPT))
+        self.assertEqual(len(told) - told.index(b"\n") - 1, self.SIZE - self.KEPT)
+
+    def test_so_it_is_where_the_system_does_not_tell_of_holes(self) -> None:
+        with mock.patch.object(os, "lseek", side_effect=OSError("no")):
+            self.test_a_reader_passes_over_it_with_a_line_that_tells_so()
+            self.test_a_banner_behind_it_is_found_where_it_is()
+            self.test_since_a_mark_in_it_is_what_follows_it_and_how_much_is_left_out()
+            self.test_a_tail_that_would_reach_into_it_begins_behind_it_and_says_how_much_is_left_out()
+
+    def test_a_log_that_is_truncated_while_it_is_searched_ends_the_search(self) -> None:
+        with mock.patch.object(self.log, "mark", return_value=self.SIZE):
+            os.truncate(self.log.path, 0)
+            self.assertIsNone(self.find("never"))

@@ -2,12 +2,15 @@ import os
 import re
 import socket
 import subprocess
+import threading
+import time
 from unittest import mock
 
 from caseexec import errors, ports, probes
 from caseexec.deadline import Deadline
 from caseexec.output import OutputLog
 from caseexec.probes import NotReady, all_of, any_of, as_probe
+from caseexec.probes import http as http_module
 from caseexec.probes import tcp as tcp_module
 from caseexec.probes.pidfile import signature
 from tests.helpers.leaks import NothingRemains, quickly, soon
@@ -58,9 +61,40 @@ class ProbeCase(NothingRemains):
         return process
 
     def serve_on_port(self, source: str, *arguments: object) -> tuple[int, subprocess.Popen]:
-        port = ports.free_port()
-        self.addCleanup(ports.release, port)
+        port = self.lease()
         return port, self.serve(source, port, *arguments, ready=lambda: ports.listeners("127.0.0.1", port))
+
+    def full(self) -> int:
+        """A port on which a connection is neither accepted nor refused."""
+        server = socket.socket()
+        self.addCleanup(server.close)
+        server.bind(("127.0.0.1", 0))
+        server.listen(0)
+        for _ in range(3):
+            client = socket.socket()
+            self.addCleanup(client.close)
+            client.setblocking(False)
+            client.connect_ex(server.getsockname())
+        return server.getsockname()[1]
+
+    def assert_ends_soon(self, probe: probes.Probe) -> None:
+        """A check ends when another thread has ended its time, and costs little until then."""
+        target, turns, ended = FakeTarget(timeout=60), [], []
+        target.deadline.watchers.append(lambda: turns.append(time.monotonic()))
+
+        def expire() -> None:
+            self.assertTrue(soon(lambda: turns and turns[-1] - turns[0] > 0.3))
+            target.deadline.expire()
+            ended.append(time.monotonic())
+
+        other = threading.Thread(target=expire)
+        used = time.thread_time()
+        other.start()
+        self.assertEqual(self.refusal(probe, target), "no answer in time")
+        now, used = time.monotonic(), time.thread_time() - used
+        other.join()
+        self.assertLess(now - ended[0], 5)
+        self.assertLess(used, 0.2, "a busy loop")
 
     def refusal(self, probe: probes.Probe, target=None) -> str:
         with self.assertRaises(NotReady) as caught:
@@ -76,7 +110,7 @@ class TCPProbeTests(ProbeCase):
         self.assertEqual([found.port for found in target.asked[0]], [port])
 
     def test_nobody_there_is_a_refusal_in_plain_words(self) -> None:
-        self.assertEqual(self.refusal(probes.TCPProbe("127.0.0.1", ports.free_port())), "connection refused")
+        self.assertEqual(self.refusal(probes.TCPProbe("127.0.0.1", self.lease())), "connection refused")
 
     def test_a_name_that_cannot_be_resolved_is_a_refusal(self) -> None:
         self.assertIn("known", self.refusal(probes.TCPProbe("no-such-host.invalid", 80)))
@@ -85,8 +119,37 @@ class TCPProbeTests(ProbeCase):
         with socket.socket() as sock:
             sock.bind(("127.0.0.1", 0))
             sock.connect(sock.getsockname())
-            with mock.patch.object(tcp_module.socket, "create_connection", return_value=sock):
+            with mock.patch.object(tcp_module, "connected", return_value=sock):
                 self.assertIn("to itself", self.refusal(probes.TCPProbe("127.0.0.1", sock.getsockname()[1])))
+
+    def test_the_next_address_of_a_host_is_tried(self) -> None:
+        port, _ = self.serve_on_port(TCP_SERVER)
+        kind = socket.SOCK_STREAM
+        nobody = ports.free_port()
+        self.addCleanup(ports.release, nobody)
+        dead = (socket.AF_INET, kind, 0, "", ("127.0.0.1", nobody))
+        unknown = (999, kind, 0, "", ("127.0.0.1", port))
+        good = (socket.AF_INET, kind, 0, "", ("127.0.0.1", port))
+        for found, refusal in (
+            ([dead, good], ""), ([unknown, good], ""), ([good, dead], ""), ([unknown, dead], "connection refused"),
+            ([dead, unknown], "address family not supported by protocol"), ([], "the host has no address"),
+        ):  # fmt: skip
+            with self.subTest(found), mock.patch.object(tcp_module.socket, "getaddrinfo", return_value=found):
+                if refusal:
+                    self.assertEqual(self.refusal(probes.TCPProbe("h", port)), refusal)
+                else:
+                    probes.TCPProbe("h", port).check(FakeTarget())
+
+    def test_one_whose_queue_is_full_is_given_up_in_time(self) -> None:
+        with quickly(self, 5), mock.patch.object(tcp_module, "CONNECT_TIMEOUT", 0.1):
+            self.assertEqual(self.refusal(probes.TCPProbe("127.0.0.1", self.full())), "no answer in time")
+        with quickly(self, 5), mock.patch.object(tcp_module, "CONNECT_TIMEOUT", 60):
+            target = FakeTarget(timeout=0.1)
+            self.assertEqual(self.refusal(probes.TCPProbe("127.0.0.1", self.full()), target), "no answer in time")
+
+    def test_it_ends_soon_after_its_time_was_ended(self) -> None:
+        with mock.patch.object(tcp_module, "CONNECT_TIMEOUT", 60):
+            self.assert_ends_soon(probes.TCPProbe("127.0.0.1", self.full()))
 
     def test_a_stranger_ends_the_wait(self) -> None:
         port, _ = self.serve_on_port(TCP_SERVER)
@@ -103,7 +166,7 @@ class TCPProbeTests(ProbeCase):
     def test_the_occupant_is_named(self) -> None:
         port, process = self.serve_on_port(TCP_SERVER)
         self.assertEqual(probes.TCPProbe("127.0.0.1", port).occupant().pid, process.pid)
-        self.assertIsNone(probes.TCPProbe("127.0.0.1", ports.free_port()).occupant())
+        self.assertIsNone(probes.TCPProbe("127.0.0.1", self.lease()).occupant())
 
     def test_who_has_a_port_that_our_service_could_not_get(self) -> None:
         port, process = self.serve_on_port(TCP_SERVER)
@@ -111,7 +174,7 @@ class TCPProbeTests(ProbeCase):
         with socket.socket() as sock:
             sock.bind(("127.0.0.1", 0))
             self.assertEqual(probes.TCPProbe(*sock.getsockname()).thief(), errors.Owner())
-        self.assertIsNone(probes.TCPProbe("127.0.0.1", ports.free_port()).thief())
+        self.assertIsNone(probes.TCPProbe("127.0.0.1", self.lease()).thief())
 
     def test_an_occupant_that_cannot_be_seen_is_one_all_the_same(self) -> None:
         port, _ = self.serve_on_port(TCP_SERVER)
@@ -160,6 +223,27 @@ class HTTPProbeTests(ProbeCase):
         self.assertEqual(self.refusal(probe, FakeTarget(timeout=0.1)), "no answer in time")
         limited = probes.HTTPProbe(f"http://127.0.0.1:{port}", request_timeout=0.1)
         self.assertEqual(self.refusal(limited), "no answer in time")
+
+    def test_it_ends_soon_after_its_time_was_ended(self) -> None:
+        port, _ = self.serve_on_port(ACCEPTS_BUT_NEVER_ANSWERS)
+        for url in (f"http://127.0.0.1:{port}", f"https://127.0.0.1:{port}", f"http://127.0.0.1:{self.full()}"):
+            with self.subTest(url), mock.patch.object(http_module, "_REQUEST_TIMEOUT", 60):
+                self.assert_ends_soon(probes.HTTPProbe(url))
+
+    def test_a_request_that_its_server_does_not_read_ends_so_too(self) -> None:
+        port, _ = self.serve_on_port(ACCEPTS_BUT_NEVER_ANSWERS)
+        with mock.patch.object(http_module, "_REQUEST_TIMEOUT", 60):
+            self.assert_ends_soon(probes.HTTPProbe(f"http://127.0.0.1:{port}", headers={"X": "x" * 10_000_000}))
+
+    def test_a_request_may_be_given_more_time_than_the_default(self) -> None:
+        program = HTTP_SERVER.replace(
+            "        if request:", "        import time; time.sleep(0.3)\n        if request:"
+        )
+        port, _ = self.serve_on_port(program)
+        with mock.patch.object(http_module, "_REQUEST_TIMEOUT", 0.1):
+            url = f"http://127.0.0.1:{port}"
+            self.assertEqual(self.refusal(probes.HTTPProbe(url)), "no answer in time")
+            probes.HTTPProbe(url, request_timeout=10).check(FakeTarget())
 
     def test_when_the_time_is_over_before_it_connects_it_says_so(self) -> None:
         port, _ = self.serve_on_port(ACCEPTS_BUT_NEVER_ANSWERS)

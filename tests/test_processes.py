@@ -143,6 +143,17 @@ class ProcfsTests(TableTests, unittest.TestCase):
         with mock.patch.object(self.table, "_forks", return_value=last - moment.last_pid):
             self.assertIn(process.pid, self.table.since(moment))
 
+    def test_on_a_small_machine_all_are_listed_and_on_a_large_one_numbers_are_tried_to_the_same_end(self) -> None:
+        moment = self.table.moment()
+        process = self.start()
+        for threads, lists in ((0, 1), (1_000_000, 0)):
+            with (
+                mock.patch.object(self.table, "_threads", return_value=threads),
+                mock.patch.object(self.table, "everybody", wraps=self.table.everybody) as everybody,
+            ):
+                self.assertIn(process.pid, self.table.since(moment))
+                self.assertEqual(everybody.call_count, lists)
+
     def test_without_the_kernels_list_of_children_they_are_found_by_their_parent(self) -> None:
         process = self.start()
         self.assertIn(process.pid, self.table._children_by_listing(os.getpid()))

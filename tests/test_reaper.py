@@ -8,9 +8,10 @@ import threading
 import unittest
 from unittest import mock
 
-from caseexec import processes, reaper
-from caseexec.registry import reaping
-from tests.helpers.leaks import NothingRemains, alive, quickly, soon
+from caseexec import OutputExecutor, SimpleExecutor, processes, reaper
+from caseexec.deadline import Deadline
+from caseexec.registry import StopPlan, current_run, reaping
+from tests.helpers.leaks import RUN_ID, NothingRemains, alive, on_disk, quickly, soon
 from tests.helpers.programs import SLEEP, python
 from tests.helpers.runs import ROOT
 
@@ -23,6 +24,12 @@ WITHOUT_PIDFD = [
 ]
 
 
+def kibibytes(process: subprocess.Popen) -> int:
+    """The resident memory of a process."""
+    with open(f"/proc/{process.pid}/status") as file:
+        return next(int(line.split()[1]) for line in file if line.startswith("VmRSS"))
+
+
 class ReaperCase(NothingRemains):
     """What the program does is seen by the directories that it removes when it ends."""
 
@@ -33,7 +40,7 @@ class ReaperCase(NothingRemains):
 
     def begin(self, program=PROGRAM, run: int | None = None, cgroups: str = "", keeper: int = 0) -> subprocess.Popen:
         about = [cgroups, self.about, *self.libraries]
-        command = [*program, "cafe", str(run or os.getpid()), str(keeper), *about]
+        command = [*program, RUN_ID, str(run or os.getpid()), str(keeper), *about]
         process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.DEVNULL, start_new_session=True)
         self.addCleanup(process.wait)
         self.addCleanup(process.kill)
@@ -204,12 +211,12 @@ class SelfTests(ReaperCase):
         entry = {"leader": None, "stop_signal": 15, "kill_signal": 9, "supervised": False, "cgroup": "",
                  "stop_command": [["sh", "-c", program, self.path("deaf")], False, "/", {}]}  # fmt: skip
         process = self.begin()
-        self.tell(process, f"cafe.1\t{json.dumps(entry)}\n".encode())
+        self.tell(process, f"{RUN_ID}.1\t{json.dumps(entry)}\n".encode())
         self.end(process)
         self.assertFalse(os.path.exists(self.path("deaf")))
 
     def test_services_are_ended(self) -> None:
-        environment = {**os.environ, processes.MARK: "cafe.1"}
+        environment = {**os.environ, processes.MARK: f"{RUN_ID}.1"}
         service = subprocess.Popen(SLEEP, env=environment, start_new_session=True)
         self.addCleanup(service.wait)
         self.addCleanup(service.kill)
@@ -221,9 +228,7 @@ class SelfTests(ReaperCase):
     def test_it_stays_small(self) -> None:
         process = self.begin()
         self.booted(process)
-        with open(f"/proc/{process.pid}/status") as file:
-            resident = next(int(line.split()[1]) for line in file if line.startswith("VmRSS"))
-        self.assertLess(resident, 12 * 1024, "KiB")
+        self.assertLess(kibibytes(process), 12 * 1024)
 
     def test_it_finds_psutil_where_the_run_has_it(self) -> None:
         # As on a system that has no /proc, where it is needed.
@@ -243,15 +248,14 @@ class SelfTests(ReaperCase):
 
     def test_empty_cgroups_of_the_run_are_removed_and_no_others(self) -> None:
         # Ordinary directories: an empty one is removed as a cgroup is.
+        others = ["caseexec-beef.1", f"caseexec-{RUN_ID}1.1", f"x-{RUN_ID}.1"]
         cgroups = self.make_dir("cgroups")
-        for name in ("caseexec-cafe.1", "caseexec-cafe.22", "caseexec-cafe1.1", "caseexec-beef.1", "x-cafe.1"):
+        for name in (f"caseexec-{RUN_ID}.1", f"caseexec-{RUN_ID}.22", *others):
             os.mkdir(os.path.join(cgroups, name))
-        os.mkdir(os.path.join(cgroups, "caseexec-cafe.3"))
-        os.mkdir(os.path.join(cgroups, "caseexec-cafe.3", "inhabited"))
+        os.mkdir(os.path.join(cgroups, f"caseexec-{RUN_ID}.3"))
+        os.mkdir(os.path.join(cgroups, f"caseexec-{RUN_ID}.3", "inhabited"))
         self.end(self.begin(cgroups=cgroups))
-        self.assertEqual(
-            sorted(os.listdir(cgroups)), ["caseexec-beef.1", "caseexec-cafe.3", "caseexec-cafe1.1", "x-cafe.1"]
-        )
+        self.assertEqual(sorted(os.listdir(cgroups)), sorted([*others, f"caseexec-{RUN_ID}.3"]))
 
 
 @unittest.skipUnless(hasattr(os, "pidfd_open"), "without descriptors of processes nothing is killed then")
@@ -275,11 +279,11 @@ class AloneTests(ReaperCase):
         self.end(process)
 
     def test_the_groups_of_the_leaders_that_are_there_are_killed(self) -> None:
-        (service, line), (stranger, _) = self.service("cafe.1"), self.service("cafe.2")
+        (service, line), (stranger, _) = self.service(f"{RUN_ID}.1"), self.service(f"{RUN_ID}.2")
         family = [service.pid, *processes.table().children(service.pid)]
-        wrong = json.dumps({"leader": [stranger.pid, 1]}).encode()
-        torn = b'{"leader": [1'
-        self.end_alone(PROGRAM, b"cafe.3\t%s\n" % torn, b"cafe.2\t%s\n" % wrong, line)
+        wrong = json.dumps({"leader": [stranger.pid, 1]})
+        torn = '{"leader": [1'
+        self.end_alone(PROGRAM, f"{RUN_ID}.3\t{torn}\n".encode(), f"{RUN_ID}.2\t{wrong}\n".encode(), line)
         self.assertEqual(service.wait(10), -signal.SIGKILL)
         self.assertTrue(soon(lambda: not any(map(alive, family))))
         self.assertTrue(alive(stranger.pid))
@@ -287,7 +291,7 @@ class AloneTests(ReaperCase):
             os.kill(pid, signal.SIGKILL)
 
     def test_a_kernel_that_cannot_signal_a_group_so_lets_the_leader_be_killed(self) -> None:
-        service, line = self.service("cafe.1")
+        service, line = self.service(f"{RUN_ID}.1")
         children = processes.table().children(service.pid)
         program = """if True:
             import runpy, signal, sys
@@ -303,6 +307,203 @@ class AloneTests(ReaperCase):
         self.assertEqual(service.wait(10), -signal.SIGKILL)
         for pid in children:
             os.kill(pid, signal.SIGKILL)
+
+
+class LogTests(ReaperCase):
+    LIMIT = 128 * 1024
+
+    def log(self, name: str) -> tuple[str, bytes]:
+        """A log that is too large, and the line that tells of it."""
+        path = self.path(f"{name}.log")
+        with open(path, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+            file.write(b"x" * 3 * self.LIMIT)
+        return path, self.line(ascii(name), path)
+
+    def line(self, key: str, *paths: str, limit: int = LIMIT) -> bytes:
+        return f"{key}\t{{}}{reaping._watched(limit, paths)}\n".encode()
+
+    def trimmed(self, path: str) -> bool:
+        return on_disk(path) <= self.LIMIT
+
+    def write_more(self, path: str) -> None:
+        with open(path, "ab") as file:
+            file.write(b"y" * 2 * self.LIMIT)
+
+    def test_logs_are_trimmed_as_often_as_it_takes(self) -> None:
+        path, line = self.log("a")
+        process = self.begin()
+        self.tell(process, line)
+        for _ in range(5):
+            self.assertTrue(soon(lambda: self.trimmed(path)))
+            self.write_more(path)
+
+    def test_so_are_two_of_one_service_and_those_that_it_is_told_of_later(self) -> None:
+        paths = [self.log(name)[0] for name in ("a", "b", "c", "d")]
+        process = self.begin()
+        self.tell(process, self.line("first", *paths[:2]))
+        self.assertTrue(soon(lambda: all(map(self.trimmed, paths[:2]))))
+        self.tell(process, b"first\t\n")
+        for number, path in enumerate(paths[2:]):
+            self.tell(process, self.line(f"key {number}", path))
+            self.assertTrue(soon(lambda path=path: self.trimmed(path)))
+            self.tell(process, b"key %d\t\n" % number)
+
+    def test_a_log_that_was_taken_back_is_left_alone(self) -> None:
+        first, second = self.log("first"), self.log("second")
+        process = self.begin()
+        self.tell(process, first[1], second[1])
+        self.assertTrue(soon(lambda: self.trimmed(first[0]) and self.trimmed(second[0])))
+        self.tell(process, b"'first'\t\n")
+        # It has heard that before it hears of the third.
+        third = self.log("third")
+        self.tell(process, third[1])
+        self.assertTrue(soon(lambda: self.trimmed(third[0])))
+        for path in (first[0], second[0]):
+            self.write_more(path)
+        self.assertTrue(soon(lambda: self.trimmed(second[0])))
+        self.assertFalse(self.trimmed(first[0]))
+
+    def test_a_path_may_have_any_sign(self) -> None:
+        process = self.begin()
+        for name in (b"\xff", b"a\tb", b"a\nb", b"a b", "\U0001f600".encode()):
+            with self.subTest(name):
+                path, line = self.log(os.fsdecode(name))
+                self.tell(process, line)
+                self.assertTrue(soon(lambda path=path: self.trimmed(path)))
+
+    def test_what_is_no_log_or_not_there_is_passed_over(self) -> None:
+        target, _ = self.log("target")
+        os.symlink(target, self.path("link"))
+        path, line = self.log("z")
+        process = self.begin()
+        lines = [b"a\t{}\t\n", b"b\t{}\t \n", b"c\t{}\t1\n", b"d\t{}\tx y\n", b"e\t{}\t1 xy\n"]
+        self.tell(process, *lines, self.line("f", self.path("link"), self.path("not there"), self.tmp), line)
+        self.assertTrue(soon(lambda: self.trimmed(path)))
+        self.write_more(path)
+        self.assertTrue(soon(lambda: self.trimmed(path)))
+        self.assertFalse(self.trimmed(target))
+
+    def test_a_disk_that_keeps_it_waiting_does_not_keep_it_from_its_duty(self) -> None:
+        program = """if True:
+            import os, runpy, sys, time
+            lstat, log = os.lstat, os.fsencode(sys.argv.pop(1))
+            def hang(path, **how):
+                if path == log:
+                    open(log + b'.hangs', 'x')
+                    time.sleep(300)
+                return lstat(path, **how)
+            os.lstat = hang
+            runpy.run_path(sys.argv.pop(1), run_name='__main__')
+        """
+        (log, line), (path, second) = self.log("a"), self.directory("b")
+        process = self.begin([sys.executable, "-I", "-S", "-c", program, log, reaper.__file__])
+        self.tell(process, line)
+        self.assertTrue(soon(lambda: os.path.exists(log + ".hangs")))
+        self.tell(process, second)
+        with quickly(self, 2):
+            process.stdin.close()
+            self.assertTrue(soon(lambda: not os.path.exists(path)))
+
+    def test_it_does_not_look_when_there_are_none(self) -> None:
+        # A thread would look.
+        process = self.begin()
+        _, line = self.directory("a")
+        self.tell(process, line)
+        self.booted(process)
+        self.assertEqual(len(os.listdir(f"/proc/{process.pid}/task")), 1)
+
+    def test_it_stays_small_all_the_same(self) -> None:
+        path, line = self.log("a")
+        process = self.begin()
+        self.tell(process, line)
+        for _ in range(20):
+            self.assertTrue(soon(lambda: self.trimmed(path)))
+            self.write_more(path)
+        self.assertLess(kibibytes(process), 12 * 1024)
+
+    def test_where_the_package_is_gone_nothing_else_suffers(self) -> None:
+        alone = shutil.copy(reaper.__file__, self.make_dir("alone"))
+        _, line = self.log("a")
+        process = self.begin([alone if word == reaper.__file__ else word for word in PROGRAM])
+        self.tell(process, line)
+        self.assertTrue(soon(lambda: len(os.listdir(f"/proc/{process.pid}/task")) == 2))
+        self.end(process)
+
+
+class ServiceTests(NothingRemains):
+    """A service that writes without end."""
+
+    kept_logs = 0
+    LIMIT = 128 * 1024
+    # Until it is ready it may take more.
+    AWAITED = 8 * LIMIT
+    # A block at a time, and the next one when its log is below the limit again.
+    WRITER = """
+        import os, sys, time
+        limit, line = int(sys.argv[1]), 0
+        def on_disk():
+            found = os.fstat(1)
+            return min(found.st_blocks * 512, found.st_size - os.lseek(1, 0, os.SEEK_DATA))
+        while True:
+            text = b''.join(b'line %10d\\n' % number for number in range(line, line + 16384))
+            os.write(1, text)
+            line += 16384
+            while on_disk() > limit:
+                time.sleep(0.001)
+            os.write(2, b'%d rounds\\n' % (line // 16384))
+    """
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.enterContext(mock.patch.dict(os.environ, {reaping.LIMIT: str(self.LIMIT)}))
+
+    def test_it_takes_no_more_than_the_limit_and_its_end_is_right(self) -> None:
+        command = python(self.WRITER, self.AWAITED)
+        with OutputExecutor(command, "^20 rounds", stderr=subprocess.PIPE, timeout=30) as service:
+            out, err = service._capture.logs
+            mark = out.mark()
+            self.assertTrue(soon(lambda: out.mark() > mark))
+            since = out.since(mark)
+            os.kill(service.pid, signal.SIGSTOP)
+            os.waitid(os.P_PID, service.pid, os.WSTOPPED | os.WNOWAIT)
+            self.assertTrue(soon(lambda: on_disk(out.path) <= self.LIMIT))
+            size = out.mark()
+            self.assertGreater(size, 4 * self.AWAITED)
+            self.assertEqual(out.tail(1).splitlines()[-1], f"line {size // 16 - 1:10}")
+            first = since.splitlines()[0]
+            self.assertTrue(first == f"line {mark // 16:10}" or first.startswith("[... "), first)
+            self.assertIn("20 rounds", err.tail(1000))
+            os.kill(service.pid, signal.SIGCONT)
+
+    def test_until_it_is_ready_it_may_take_more_as_its_banner_may_not_be_looked_for_yet(self) -> None:
+        def may_take_more(service: OutputExecutor) -> bool:
+            return self.limit_and_logs(service)[0] == self.AWAITED
+
+        with OutputExecutor(["sh", "-c", "echo ready; exec sleep 300"], "ready", probe=may_take_more) as service:
+            self.assertEqual(self.limit_and_logs(service)[0], self.LIMIT)
+
+    def limit_and_logs(self, service: SimpleExecutor) -> tuple[int, list[bytes]]:
+        """What the reaper was told."""
+        limit, *logs = current_run().reaper._entries[service._mark].partition("\t")[2].split()
+        return int(limit), [bytes.fromhex(log) for log in logs]
+
+    def test_so_does_yes(self) -> None:
+        with SimpleExecutor("yes | head -c 20000000; exec sleep 300", shell=True) as service:
+            self.assertTrue(soon(lambda: os.path.getsize(service.log_path) == 20_000_000))
+            self.assertTrue(soon(lambda: on_disk(service.log_path) <= self.LIMIT))
+            self.assertRegex(service.tail(2), r"^\[\.\.\. 1999999\d bytes before\]\ny\ny$")
+
+    def test_so_does_a_helper_command(self) -> None:
+        command = python(self.WRITER.replace("while True", "while line < 5 * 16384"), self.LIMIT)
+        code, output = current_run().run_command(command, StopPlan(environment=dict(os.environ)), Deadline(30))
+        self.assertEqual((code, output.splitlines()[-1]), (0, "5 rounds"))
+
+    def test_without_a_limit_it_is_left_alone(self) -> None:
+        with mock.patch.dict(os.environ, {reaping.LIMIT: "0"}), SimpleExecutor(SLEEP) as service:
+            self.assertNotIn("\t", current_run().reaper._entries[service._mark])
+        with SimpleExecutor(SLEEP) as service:
+            paths = [os.fsencode(log.path) for log in service._capture.logs]
+            self.assertEqual(self.limit_and_logs(service), (self.LIMIT, paths))
 
 
 class FollowTests(unittest.TestCase):

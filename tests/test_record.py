@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 
 from caseexec import processes, record
 from caseexec.errors import RecordWarning
-from caseexec.record import RunRecord, ServiceRecord, place, store
+from caseexec.record import RunRecord, ServiceRecord, files, place, store
 from tests.helpers.leaks import NothingRemains, soon
 from tests.helpers.programs import SLEEP
 from tests.helpers.runs import ROOT
@@ -30,12 +30,12 @@ def born(pid: int) -> float:
 
 
 def a_service(**facts) -> ServiceRecord:
-    return ServiceRecord(**{"mark": "cafe.1", "pid": 4, "born": 1.5, "service": "redis", "cgroup": "/c", **facts})
+    return ServiceRecord(**{"mark": "c0de.1", "pid": 4, "born": 1.5, "service": "redis", "cgroup": "/c", **facts})
 
 
 def a_run(**facts) -> RunRecord:
-    own = {"id": "cafe", "pid": os.getpid(), "born": born(os.getpid()), "system": record.system()}
-    further = {"means": ("group",), "paths": ("/tmp/caseexec-cafe.2",), "services": (a_service(),), "reaper": 5}
+    own = {"id": "c0de", "pid": os.getpid(), "born": born(os.getpid()), "system": record.system()}
+    further = {"means": ("group",), "paths": ("/tmp/caseexec-c0de.2",), "services": (a_service(),), "reaper": 5}
     return RunRecord(**{**own, **further, **facts})
 
 
@@ -47,7 +47,7 @@ class RecordCase(NothingRemains):
         self.addCleanup(patch.stop)
         self.where = record.directory()
 
-    def put(self, content: bytes, name: str = "cafe.json", mode: int = 0o600) -> str:
+    def put(self, content: bytes, name: str = "c0de.json", mode: int = 0o600) -> str:
         """A file among the records."""
         os.makedirs(self.where, 0o700, exist_ok=True)
         path = os.path.join(self.where, name)
@@ -113,7 +113,7 @@ class ElsewhereTests(RecordCase):
         return process.pid
 
     def test_a_service_without_an_environment_tells_by_its_descriptor(self) -> None:
-        marker = processes.marker("cafe.1", note="/from/it")
+        marker = processes.marker("c0de.1", note="/from/it")
         self.addCleanup(os.close, marker)
         process = subprocess.Popen(["/bin/sleep", "300"], env={}, pass_fds=[marker])
         self.addCleanup(process.wait)
@@ -121,7 +121,7 @@ class ElsewhereTests(RecordCase):
         self.assertEqual(record.elsewhere([process.pid]), ["/from/it"])
 
     def elsewhere(self, **environment: str) -> list[str]:
-        return record.elsewhere([self.start(**{processes.MARK: "cafe.1", **environment})])
+        return record.elsewhere([self.start(**{processes.MARK: "c0de.1", **environment})])
 
     def test_it_is_where_the_environment_of_a_service_leads_to(self) -> None:
         name = f"caseexec-{os.getuid()}"
@@ -140,7 +140,7 @@ class ElsewhereTests(RecordCase):
         self.assertEqual(record.elsewhere([self.start(TMPDIR="/a")]), [])
 
     def test_everybody_is_looked_at(self) -> None:
-        self.start(**{processes.MARK: "cafe.1", "TMPDIR": self.path("tmp/x")})
+        self.start(**{processes.MARK: "c0de.1", "TMPDIR": self.path("tmp/x")})
         self.assertIn(self.path(f"tmp/x/caseexec-{os.getuid()}"), record.elsewhere())
 
     def test_records_there_are_read_too_if_they_can_be_trusted(self) -> None:
@@ -158,7 +158,7 @@ class TrustTests(RecordCase):
             record.write(a_run(), self.where)
         with self.assertRaisesRegex(record.Refused, problem):
             record.read_all()
-        record.remove("cafe", self.where)
+        record.remove("c0de", self.where)
 
     def test_a_link_is_refused(self) -> None:
         target = self.make_dir("target")
@@ -178,14 +178,14 @@ class TrustTests(RecordCase):
         os.chown(self.where, NOBODY, NOBODY)
         name = processes.user_name(NOBODY)
         self.assert_refused(f"{self.where} belongs to user {name}; remove it, or set TMPDIR to a directory of your own")
-        self.assertEqual(os.listdir(self.where), ["cafe.json"], "nor is anything removed there")
+        self.assertEqual(os.listdir(self.where), ["c0de.json"], "nor is anything removed there")
 
     def test_one_that_others_can_enter_is_refused(self) -> None:
         record.write(a_run(), self.where)
         for mode in (0o710, 0o701, 0o720, 0o704):
             os.chmod(self.where, mode)
             self.assert_refused(f"{self.where} can be entered by other users; remove it, or: chmod 700 {self.where}")
-        self.assertEqual(os.listdir(self.where), ["cafe.json"])
+        self.assertEqual(os.listdir(self.where), ["c0de.json"])
 
 
 class WriteTests(RecordCase):
@@ -203,14 +203,14 @@ class WriteTests(RecordCase):
     def test_directory_and_file_are_private_whatever_the_umask(self) -> None:
         self.addCleanup(os.umask, os.umask(0))
         record.write(a_run(), self.where)
-        modes = [stat.S_IMODE(os.stat(path).st_mode) for path in (self.where, os.path.join(self.where, "cafe.json"))]
+        modes = [stat.S_IMODE(os.stat(path).st_mode) for path in (self.where, os.path.join(self.where, "c0de.json"))]
         self.assertEqual(modes, [0o700, 0o600])
 
     def test_it_takes_the_place_of_the_former_one_and_nothing_else_is_left(self) -> None:
         record.write(a_run(), self.where)
         record.write(a_run(command="later"), self.where)
         self.assertEqual([run.command for run in self.read()], ["later"])
-        self.assertEqual(os.listdir(self.where), ["cafe.json"])
+        self.assertEqual(os.listdir(self.where), ["c0de.json"])
 
     def test_names_that_are_no_text_survive(self) -> None:
         run = a_run(cwd=os.fsdecode(b"/caf\xe9"), command="a\tb\n\x00")
@@ -224,8 +224,13 @@ class WriteTests(RecordCase):
             self.assertRaisesRegex(OSError, "space"),
         ):
             record.write(a_run(command="later"), self.where)
-        self.assertEqual(os.listdir(self.where), ["cafe.json"])
+        self.assertEqual(os.listdir(self.where), ["c0de.json"])
         self.assertEqual(self.read(), [a_run()])
+
+    def test_nor_a_directory_that_was_made_for_it(self) -> None:
+        with mock.patch.object(os, "replace", side_effect=OSError("no space")), self.assertRaises(OSError):
+            record.write(a_run(), self.where)
+        self.assertEqual(os.listdir(self.path("runtime")), [])
 
     def test_a_directory_that_cannot_be_made_is_an_error(self) -> None:
         with self.assertRaises(FileNotFoundError):
@@ -235,7 +240,7 @@ class WriteTests(RecordCase):
         with mock.patch.object(place, "checked", side_effect=FileNotFoundError) as checked:
             with self.assertRaises(FileNotFoundError):
                 record.write(a_run(), self.where)
-        self.assertEqual(checked.call_count, store._TRIES)
+        self.assertEqual(checked.call_count, files._TRIES)
 
     def test_a_reader_never_sees_a_torn_one(self) -> None:
         short, long = a_run(), a_run(command="x" * 200_000)
@@ -269,25 +274,25 @@ class RemoveTests(RecordCase):
         record.write(a_run(), self.where)
         record.write(a_run(id="beef"), self.where)
         record.remove("beef", self.where)
-        self.assertEqual(os.listdir(self.where), ["cafe.json"])
-        record.remove("cafe", self.where)
+        self.assertEqual(os.listdir(self.where), ["c0de.json"])
+        record.remove("c0de", self.where)
         self.assertEqual(os.listdir(self.path("runtime")), [])
 
     def test_ids_that_contain_one_another_are_told_apart(self) -> None:
-        for run_id in ("caf", "cafe", "cafe1", "1cafe"):
+        for run_id in ("c0d", "c0de", "c0de1", "1c0de"):
             record.write(a_run(id=run_id), self.where)
-        record.remove("cafe", self.where)
-        self.assertEqual(sorted(os.listdir(self.where)), ["1cafe.json", "caf.json", "cafe1.json"])
+        record.remove("c0de", self.where)
+        self.assertEqual(sorted(os.listdir(self.where)), ["1c0de.json", "c0d.json", "c0de1.json"])
 
     def test_a_half_written_one_of_a_killed_run_goes_too(self) -> None:
-        self.put(b"{", "cafe.json.0badf00d")
-        record.remove("cafe", self.where)
+        self.put(b"{", "c0de.json.0badf00d")
+        record.remove("c0de", self.where)
         self.assertEqual(os.listdir(self.path("runtime")), [])
 
     def test_when_there_is_none_nothing_happens(self) -> None:
-        record.remove("cafe", self.where)
+        record.remove("c0de", self.where)
         self.put(b"{}", "beef.json")
-        record.remove("cafe", self.where)
+        record.remove("c0de", self.where)
         self.assertEqual(os.listdir(self.where), ["beef.json"])
 
     def test_many_runs_begin_and_end_at_once(self) -> None:
@@ -318,8 +323,21 @@ class ReadTests(RecordCase):
             os.mkdir(self.where, 0o700)
             self.assertEqual(self.read(), [])
 
+    def test_who_reads_can_say_what_becomes_of_an_unreadable_one(self) -> None:
+        path, found = self.put(b"{"), []
+        with warnings.catch_warnings():
+            warnings.simplefilter("error")
+            self.assertEqual(record.read_all(unreadable=found.append), [])
+        self.assertEqual([warning.path for warning in found], [path])
+
+    def test_a_warning_names_the_line_of_the_reader(self) -> None:
+        self.put(b"{")
+        with self.assertWarns(RecordWarning) as caught:
+            record.read_all()
+        self.assertEqual(caught.filename, __file__)
+
     def test_a_record_that_disappears_meanwhile_is_passed_over(self) -> None:
-        with mock.patch.object(os, "listdir", return_value=["beef.json", "cafe.json"]):
+        with mock.patch.object(os, "listdir", return_value=["beef.json", "c0de.json"]):
             record.write(a_run(), self.where)
             self.assertEqual(self.read(), [a_run()])
 
@@ -346,7 +364,7 @@ class ReadTests(RecordCase):
                 self.assertEqual(self.read(), [])
 
     def test_other_files_are_none_of_its_business(self) -> None:
-        self.put(b"{", "cafe.json.0badf00d")
+        self.put(b"{", "c0de.json.0badf00d")
         self.put(b"{", "notes.txt")
         self.assertEqual(self.read(), [])
 
@@ -423,24 +441,24 @@ class ReadTests(RecordCase):
     def test_one_that_others_can_read_or_write_is_told(self) -> None:
         record.write(a_run(), self.where)
         for mode in (0o620, 0o602, 0o640, 0o604):
-            os.chmod(os.path.join(self.where, "cafe.json"), mode)
+            os.chmod(os.path.join(self.where, "c0de.json"), mode)
             self.assert_told("it is not a file that only this user can read and write")
 
     @unittest.skipUnless(os.getuid() == 0, "only root can give a file away")
     def test_somebody_elses_is_told(self) -> None:
         record.write(a_run(), self.where)
-        os.chown(os.path.join(self.where, "cafe.json"), NOBODY, NOBODY)
+        os.chown(os.path.join(self.where, "c0de.json"), NOBODY, NOBODY)
         self.assert_told("it is not a file that only this user")
 
     def test_a_link_is_told(self) -> None:
         record.write(a_run(), self.where)
-        os.rename(os.path.join(self.where, "cafe.json"), self.path("elsewhere"))
-        os.symlink(self.path("elsewhere"), os.path.join(self.where, "cafe.json"))
+        os.rename(os.path.join(self.where, "c0de.json"), self.path("elsewhere"))
+        os.symlink(self.path("elsewhere"), os.path.join(self.where, "c0de.json"))
         self.assert_told("symbolic links")
 
     def test_what_is_no_file_is_told_and_keeps_nobody_waiting(self) -> None:
         os.mkdir(self.where, 0o700)
-        path = os.path.join(self.where, "cafe.json")
+        path = os.path.join(self.where, "c0de.json")
         for make, remove in ((os.mkfifo, os.unlink), (os.mkdir, os.rmdir)):
             with self.subTest(make.__name__):
                 make(path, 0o600)
@@ -469,7 +487,7 @@ class AliveTests(unittest.TestCase):
 # What JSON can say, with the names of a record among the keys.
 _NAMES = st.sampled_from(["format", "id", *RunRecord.__dataclass_fields__, *ServiceRecord.__dataclass_fields__])
 _VALUES = st.recursive(
-    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just("cafe"),
+    st.none() | st.booleans() | st.integers() | st.floats() | st.text() | st.just("c0de"),
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(_NAMES | st.text(), inner, max_size=6),
     max_leaves=10,
 )
@@ -484,7 +502,7 @@ class AnythingTests(unittest.TestCase):
         patch = mock.patch.object(place, "directory", lambda: directory.name)
         patch.start()
         self.addCleanup(patch.stop)
-        self.path = os.path.join(directory.name, "cafe.json")
+        self.path = os.path.join(directory.name, "c0de.json")
 
     def read(self, content: bytes) -> list[RunRecord]:
         with open(self.path, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
@@ -530,26 +548,26 @@ class OwnerTests(RecordCase):
         return process.pid
 
     def test_a_process_with_a_mark_tells_its_run_and_service(self) -> None:
-        pid = self.start("cafe.1")
+        pid = self.start("c0de.1")
         record.write(a_run(services=(a_service(test_class="a.A", since=7),)), self.where)
         origin = record.owner(pid).origin
         self.assertEqual(
             (origin.run, origin.pid, origin.alive, origin.own, origin.service, origin.test_class, origin.since),
-            ("cafe", os.getpid(), True, True, "redis", "a.A", 7),
+            ("c0de", os.getpid(), True, True, "redis", "a.A", 7),
         )
 
     def test_one_that_lost_its_mark_is_known_as_the_leader(self) -> None:
         pid = self.start(None)
         record.write(a_run(services=(a_service(pid=pid, born=born(pid)),)), self.where)
-        self.assertEqual(record.owner(pid).origin.run, "cafe")
+        self.assertEqual(record.owner(pid).origin.run, "c0de")
         record.write(a_run(services=(a_service(pid=pid, born=born(pid) - 1),)), self.where)
         self.assertIsNone(record.owner(pid).origin, "an earlier process had that pid")
 
     def test_marks_are_compared_whole(self) -> None:
-        pid = self.start("cafe.12")
+        pid = self.start("c0de.12")
         record.write(a_run(), self.where)
         origin = record.owner(pid).origin
-        self.assertEqual((origin.run, origin.pid, origin.service), ("cafe", None, ""))
+        self.assertEqual((origin.run, origin.pid, origin.service), ("c0de", None, ""))
 
     def test_a_stranger_has_none(self) -> None:
         record.write(a_run(), self.where)
@@ -558,13 +576,13 @@ class OwnerTests(RecordCase):
         self.assertIn("sleep", owner.command)
 
     def test_records_that_cannot_be_read_do_not_matter(self) -> None:
-        pid = self.start("cafe.1")
+        pid = self.start("c0de.1")
         self.put(b"{")
         with warnings.catch_warnings():
             warnings.simplefilter("error")
-            self.assertEqual(record.owner(pid).origin.run, "cafe")
+            self.assertEqual(record.owner(pid).origin.run, "c0de")
             os.chmod(self.where, 0o777)
-            self.assertEqual(record.owner(pid).origin.run, "cafe")
+            self.assertEqual(record.owner(pid).origin.run, "c0de")
 
 
 class SystemTests(unittest.TestCase):

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import tempfile
 import textwrap
+import threading
 import time
 import unittest
 import warnings
@@ -16,10 +17,10 @@ from unittest import mock
 
 from caseexec import SimpleExecutor, processes, registry
 from caseexec.deadline import Deadline
-from caseexec.errors import ReaperWarning
+from caseexec.errors import DeclarationError, ReaperWarning
 from caseexec.registry import StopPlan, current_run, reaping
 from caseexec.registry.reaping import Reaper
-from tests.helpers.leaks import NothingRemains, alive, descriptors, quickly, soon
+from tests.helpers.leaks import RUN_ID, NothingRemains, alive, descriptors, on_disk, quickly, soon
 from tests.helpers.programs import IGNORES_TERM, SLEEP, python
 from tests.helpers.runs import RunCase
 
@@ -34,15 +35,15 @@ class RunTests(NothingRemains):
         path = current_run().make_directory()
         self.assertEqual(stat.S_IMODE(os.stat(path).st_mode), 0o700)
         os.makedirs(os.path.join(path, "a/b"))
-        current_run().remove_directory(path)
+        current_run().remove(path)
         self.assertFalse(os.path.exists(path))
-        self.assertEqual(current_run().directories, set())
+        self.assertEqual(current_run().paths, set())
 
     def test_a_directory_without_permissions_is_removed_too(self) -> None:
         path = current_run().make_directory()
         os.makedirs(os.path.join(path, "closed/inner"))
         os.chmod(os.path.join(path, "closed"), 0)
-        current_run().remove_directory(path)
+        current_run().remove(path)
         self.assertFalse(os.path.exists(path))
 
     def test_a_directory_that_cannot_be_removed_is_told(self) -> None:
@@ -51,7 +52,7 @@ class RunTests(NothingRemains):
             mock.patch.object(registry.run, "remove_tree", return_value=False),
             self.assertWarnsRegex(ResourceWarning, f"{path} could not"),
         ):
-            current_run().remove_directory(path)
+            current_run().remove(path)
         os.rmdir(path)
 
     def test_a_directory_of_any_name_is_told_to_the_reaper(self) -> None:
@@ -59,7 +60,7 @@ class RunTests(NothingRemains):
             with self.subTest(name), mock.patch.object(tempfile, "tempdir", os.fsdecode(self.named(name))):
                 path = current_run().make_directory()
                 self.assertIn(os.path.basename(path), current_run().reaper._entries)
-                current_run().remove_directory(path)
+                current_run().remove(path)
                 self.assertNotIn(os.path.basename(path), current_run().reaper._entries)
 
     def named(self, name: bytes) -> bytes:
@@ -71,11 +72,11 @@ class RunTests(NothingRemains):
         run, path = current_run(), current_run().make_directory()
         child = os.fork()
         if child == 0:
-            run.remove_directory(path)
+            run.remove(path)
             run.sweep()
             os._exit(current_run().id == run.id or not os.path.exists(path))
         self.assertEqual(os.waitpid(child, 0)[1], 0)
-        run.remove_directory(path)
+        run.remove(path)
 
 
 class RunCommandTests(NothingRemains):
@@ -96,6 +97,22 @@ class RunCommandTests(NothingRemains):
     def test_one_that_takes_too_long_is_killed_with_its_children(self) -> None:
         with quickly(self, 10):
             self.assertEqual(self.run_it("sleep 300 & sleep 300", 0.1, shell=True), (None, ""))
+
+    def test_it_is_killed_when_another_thread_ends_its_time(self) -> None:
+        deadline, runs = Deadline(60), threading.Event()
+        deadline.watchers.append(lambda: os.path.exists(self.path("runs")) and runs.set())
+
+        def expire() -> None:
+            runs.wait(30)
+            deadline.expire()
+
+        other = threading.Thread(target=expire)
+        other.start()
+        plan = StopPlan(environment=dict(os.environ), shell=True)
+        with quickly(self, 30):
+            command = f": >{self.path('runs')}; sleep 300"
+            self.assertEqual(current_run().run_command(command, plan, deadline.within(60)), (None, ""))
+        other.join()
 
     def test_what_it_leaves_in_the_background_is_ended(self) -> None:
         _, output = self.run_it("sleep 300 & echo $!", shell=True)
@@ -188,7 +205,7 @@ class ReaperCase(NothingRemains):
 
     def make(self, environment: dict[str, str] | None = None) -> Reaper:
         about = {"moment": processes.table().moment()}
-        made = Reaper("cafe", self.KEEPER, "", about, dict(os.environ) if environment is None else environment)
+        made = Reaper(RUN_ID, self.KEEPER, "", about, dict(os.environ) if environment is None else environment)
         self.addCleanup(made.close)
         return made
 
@@ -284,6 +301,43 @@ class ReaperTests(ReaperCase):
         self.assertIsNone(self.reaper.pid)
 
 
+class LogLimitTests(NothingRemains):
+    kept_logs = 0
+
+    def limit(self, value: str | None) -> int:
+        with mock.patch.dict(os.environ):
+            os.environ.pop("CASEEXEC_LOG_LIMIT", None)
+            if value is not None:
+                os.environ["CASEEXEC_LOG_LIMIT"] = value
+            return reaping.log_limit()
+
+    def test_it_is_64_mebibytes_if_the_user_wants_no_other(self) -> None:
+        expected = ((None, 64 << 20), ("", 64 << 20), ("0", 0), ("131072", 131072), ("10000000000", 10**10))
+        for value, limit in expected:
+            with self.subTest(value):
+                self.assertEqual(self.limit(value), limit)
+
+    def test_what_is_no_number_of_bytes_or_too_small_for_the_end_of_a_log_is_told(self) -> None:
+        for value in ("64M", "-1", "1.5", " 131072", "\xb2", "64", "131071"):
+            with self.subTest(value), self.assertRaises(DeclarationError) as caught:
+                self.limit(value)
+            self.assertEqual(
+                str(caught.exception),
+                f"CASEEXEC_LOG_LIMIT: {value!r} is not what a service's log may take on disk: write a number of bytes, "
+                "at least 131072 (default: 67108864), or 0 for no limit",
+            )
+
+    def test_a_service_is_not_started_with_such_a_value(self) -> None:
+        service = SimpleExecutor(SLEEP, stop_command=["true"])
+        with mock.patch.dict(os.environ, CASEEXEC_LOG_LIMIT="64M"):
+            with self.assertRaisesRegex(DeclarationError, "^CASEEXEC_LOG_LIMIT: '64M' is not what") as caught:
+                service.start()
+            self.assertEqual(caught.exception.__notes__, ["SimpleExecutor('sleep 300') could not be started"])
+            self.assertFalse(service.running())
+        with service:
+            self.assertTrue(service.running())
+
+
 class DeafReaperTests(ReaperCase):
     def test_what_is_sent_to_everybody_while_it_begins_does_not_end_it(self) -> None:
         path = self.tell("a")
@@ -312,6 +366,18 @@ class DeadReaperTests(ReaperCase):
         self.assertIsNone(processes.table().status(dead), "it is waited for")
         self.end()
         self.assertFalse(os.path.exists(first) or os.path.exists(self.path("caseexec-b")))
+
+    def test_so_it_does_of_the_logs(self) -> None:
+        log = self.path("log")
+        with open(log, "wb", opener=lambda path, flags: os.open(path, flags, 0o600)) as file:
+            file.write(b"x" * 1_000_000)
+        self.reaper.tell("a", {}, 2_000_000, [log])
+        self.kill()
+        with open(log, "ab") as file:
+            file.write(b"x" * 2_000_000)
+        self.warning(lambda: self.tell("b"))
+        self.assertTrue(soon(lambda: on_disk(log) <= 2_000_000))
+        self.end()
 
     def test_one_that_was_killed_is_told_at_the_end(self) -> None:
         self.tell("a")
@@ -556,7 +622,7 @@ class ReaperOfARunTests(RunCase):
         self.environment[reaping.SWITCH] = "0"
         output = self.run_it("""
             with SimpleExecutor(["sleep", "300"]):
-                current_run().remove_directory(current_run().make_directory())
+                current_run().remove(current_run().make_directory())
                 print(current_run().reaper.pid)
         """)
         self.assertEqual(output, "None\n")

@@ -1,3 +1,4 @@
+import fcntl
 import json
 import os
 import secrets
@@ -449,6 +450,39 @@ class EndOfRunTests(RemainsCase):
         with mock.patch.object(Remains, "end", return_value=[1]):
             self.end(record={"record": where})
         self.assertEqual(os.listdir(where), [f"{self.run_id}.json"])
+
+    def leases(self) -> tuple[str, str]:
+        """Leases of a live process (1), of another one (2) and of a dead one (3); their directory, and the first."""
+        where, dead = self.make_dir("leases"), subprocess.Popen(SLEEP)
+        os.chmod(where, 0o700)
+        holders = [
+            f"{pid} {born} {record.system()}\n" for pid, born in map(self.identity, (self.start(), self.start(), dead))
+        ]
+        dead.kill()
+        dead.wait()
+        for number, holder in enumerate(holders, 1):
+            self.assertTrue(record.take_lease(record.lease_path(where, number), holder))
+        return where, holders[0]
+
+    def test_its_leases_go_even_if_it_lives_on_without_purpose_and_so_do_those_of_the_dead(self) -> None:
+        where, holder = self.leases()
+        self.end(leases={"leases": [self.path("never"), where], "holder": holder})
+        self.assertEqual(os.listdir(where), ["port-2"])
+
+    def test_beside_its_record_those_of_the_dead_go_and_those_of_the_living_stay(self) -> None:
+        where, _ = self.leases()
+        record.write(record.RunRecord(id=self.run_id, pid=1, born=1, system=""), where)
+        self.end(record={"record": where})
+        self.assertEqual(sorted(os.listdir(where)), ["port-1", "port-2"])
+
+    def test_it_waits_for_another_reaper_that_removes_leases_just_then(self) -> None:
+        where, holder = self.leases()
+        descriptor = os.open(where, os.O_RDONLY)
+        self.addCleanup(os.close, descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        threading.Timer(0.1, fcntl.flock, (descriptor, fcntl.LOCK_UN)).start()
+        self.end(leases={"leases": [where], "holder": holder})
+        self.assertEqual(os.listdir(where), ["port-2"])
 
     def test_a_torn_entry_spares_nobody(self) -> None:
         process = self.service()

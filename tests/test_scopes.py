@@ -1,13 +1,159 @@
 import os
+import signal
 import socket
+import subprocess
+import sys
+import textwrap
+import threading
+import unittest
 from unittest import mock
 
-from caseexec import errors, ports
+from caseexec import errors, ports, record
+from caseexec.executors.fate import Cancelled
 from caseexec.registry import current_run
 from caseexec.scopes import Launch
+from caseexec.scopes.together import in_order
 from caseexec.service import CommandService, OutputService, PidService, TCPService
 from tests.helpers.leaks import NothingRemains, alive
 from tests.helpers.programs import EXIT_3, TCP_SERVER, python
+from tests.helpers.runs import ROOT
+
+
+class InOrderTests(unittest.TestCase):
+    def test_each_comes_after_what_it_needs(self) -> None:
+        done: list[str] = []
+        in_order({"a": ["b", "c"], "b": ["d"], "c": ["d"], "d": [], "e": ["a"]}, done.append)
+        self.assertEqual((done[0], set(done[1:3]), done[3:]), ("d", {"b", "c"}, ["a", "e"]))
+
+    def test_those_that_do_not_need_each_other_are_under_way_at_once(self) -> None:
+        meeting = threading.Barrier(4, timeout=20)
+        in_order(dict.fromkeys("abcd", ()), lambda name: meeting.wait())
+
+    def test_one_that_is_alone_is_done_in_this_thread(self) -> None:
+        threads: list[object] = []
+        in_order({"a": [], "b": ["a"]}, lambda name: threads.append(threading.current_thread()))
+        self.assertEqual(threads, [threading.current_thread()] * 2)
+
+    def test_nothing_at_all_is_done_at_once(self) -> None:
+        in_order({}, lambda name: self.fail(name))
+
+    def test_after_a_failure_those_under_way_are_cancelled_and_no_other_begins(self) -> None:
+        begun, cancelled = [], threading.Event()
+
+        def work(name: str) -> None:
+            begun.append(name)
+            if name == "bad":
+                raise ValueError(name)
+            self.assertTrue(cancelled.wait(20))
+            raise Cancelled(name)
+
+        with self.assertRaises(ValueError) as caught:
+            in_order({"bad": [], "slow": [], "never": ["slow"]}, work, lambda name: cancelled.set())
+        self.assertEqual(sorted(begun), ["bad", "slow"])
+        self.assertEqual(getattr(caught.exception, "__notes__", []), [], "to have been cancelled is no error")
+
+    def test_without_cancelling_all_others_are_done(self) -> None:
+        done = []
+
+        def work(name: str) -> None:
+            done.append(name)
+            raise ValueError(name)
+
+        with self.assertRaises(ValueError) as caught:
+            in_order({"a": [], "b": ["a"], "c": ["b"]}, work)
+        self.assertEqual((str(caught.exception), done), ("a", ["a", "b", "c"]))
+        self.assertEqual(caught.exception.__notes__, ["And also:\nValueError: b", "And also:\nValueError: c"])
+
+    def test_an_interrupt_is_raised_and_nothing_more_begun(self) -> None:
+        done = []
+
+        def work(name: str) -> None:
+            done.append(name)
+            raise KeyboardInterrupt
+
+        with self.assertRaises(KeyboardInterrupt):
+            in_order({"a": [], "b": ["a"]}, work)
+        self.assertEqual(done, ["a"])
+
+    def test_an_interrupt_at_any_moment_is_raised_and_does_not_hang(self) -> None:
+        for _ in range(200):
+            started = threading.Event()
+
+            def work(name: str, started=started) -> None:
+                if name == "b":
+                    os.kill(os.getpid(), signal.SIGINT)
+                started.wait(0.001)
+
+            with self.assertRaises(KeyboardInterrupt):
+                in_order(dict.fromkeys("abc", ()), work, lambda name, started=started: started.set())
+                while True:  # It may come a moment later.
+                    started.wait(0.001)
+
+    def test_one_whose_work_can_be_cancelled_only_later_is_cancelled_then(self) -> None:
+        begun, cancelled = threading.Event(), []
+
+        def work(name: str) -> None:
+            if name == "bad":
+                raise ValueError(name)
+            while len(cancelled) < 3:
+                begun.wait(0.001)
+            raise Cancelled(name)
+
+        with self.assertRaises(ValueError):
+            in_order({"bad": [], "slow": []}, work, cancelled.append)
+
+    def test_who_was_interrupted_twice_waits_at_exit_for_those_that_are_under_way(self) -> None:
+        program = textwrap.dedent("""
+            import threading, time
+            from caseexec.scopes.together import in_order
+
+            cancelled, working = threading.Event(), threading.Event()
+
+            def work(name):
+                working.set()
+                cancelled.wait()
+                time.sleep(0.2)
+                print("done", name)
+
+            def cancel(name):
+                cancelled.set()
+                raise KeyboardInterrupt  # The second one.
+
+            def fail(name):
+                working.wait()
+                raise ValueError
+
+            try:
+                in_order({"a": [], "bad": []}, lambda name: fail(name) if name == "bad" else work(name), cancel)
+            except KeyboardInterrupt:
+                print("interrupted", flush=True)
+        """)
+        run = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True, cwd=ROOT)
+        self.assertEqual((run.stdout.split(), run.stderr), (["interrupted", "done", "a"], ""))
+
+    def test_errors_without_a_text_are_told_of_too(self) -> None:
+        class Mute(Exception):
+            def __str__(self) -> str:
+                raise TypeError
+
+        def work(name: str) -> None:
+            raise ValueError("first") if name == "a" else Mute
+
+        with self.assertRaises(ValueError) as caught:
+            in_order({"a": [], "b": ["a"]}, work)
+        self.assertEqual(caught.exception.__notes__, ["And also:\nMute: (its text can't be made: TypeError)"])
+
+    def test_where_no_thread_can_be_started_one_is_done_after_the_other(self) -> None:
+        done: list[str] = []
+        with mock.patch.object(threading.Thread, "start", side_effect=RuntimeError("at shutdown")):
+            in_order({"a": [], "b": [], "c": ["a", "b"]}, done.append)
+        self.assertEqual(done, ["a", "b", "c"])
+
+
+def leased_ports() -> list[str]:
+    """What is leased by any process that has its temporary directory here."""
+    where = record.directory()
+    return [name for name in os.listdir(where) if name.startswith("port-")] if os.path.isdir(where) else []
 
 
 class LaunchTests(NothingRemains):
@@ -26,16 +172,16 @@ class LaunchTests(NothingRemains):
         pid, tmp, port = executor.pid, executor.tmp, executor.port
         socket.create_connection((executor.host, port)).close()
         self.assertTrue(os.path.isdir(tmp))
+        self.assertEqual(leased_ports(), [f"port-{port}"])
         launch.stop()
-        self.assertFalse(alive(pid) or os.path.exists(tmp) or port in ports._leased)
+        self.assertFalse(alive(pid) or os.path.exists(tmp) or leased_ports())
 
     def test_a_start_that_fails_gives_everything_back(self) -> None:
-        leased = dict(ports._leased)
         launch = self.launch(TCPService([*EXIT_3, "{port}"]))
         with self.assertRaisesRegex(errors.ProcessExitedWithError, "^a.A exited with status 3"):
             launch.start()
-        self.assertEqual(current_run().directories, set())
-        self.assertEqual(ports._leased, leased)
+        self.assertEqual(current_run().paths, set())
+        self.assertEqual(leased_ports(), [])
 
     def stolen(self, times: int):
         """The next leases, and somebody who listens on the first ones."""

@@ -1,4 +1,5 @@
 import os
+import pathlib
 import re
 import sys
 import unittest
@@ -6,6 +7,7 @@ import unittest
 from caseexec import errors, ports
 from caseexec.executors import (
     CommandExecutor,
+    Declared,
     HTTPExecutor,
     OutputExecutor,
     PidExecutor,
@@ -51,7 +53,11 @@ class DeclarationTests(unittest.TestCase):
             (lambda: OutputService("a {port}", port=None, banner="x"), "port", "it is None"),
             (lambda: TCPService("a {port}", start_timeout=0), "start_timeout", "0 is no number of seconds above 0"),
             (lambda: TCPService("a {port}", stop_timeout="1"), "stop_timeout", "'1' is no number of seconds"),
-            (lambda: TCPService("a {port}", listener="an"), "listener", "did you mean any?"),
+            (
+                lambda: TCPService("a {port}", listener="an"),
+                "listener",
+                "it is 'an', but can only be .*did you mean any?",
+            ),
             (lambda: TCPService("a {port}", env={"A": 1}), "env", "env: .'A'. is no string but 1: write '1'"),
             (lambda: TCPService("a {port}", probe=3), "probe", "neither a function nor a probe"),
             (lambda: TCPService("a {port}", stop_command=""), "stop_command", "it is empty"),
@@ -64,6 +70,16 @@ class DeclarationTests(unittest.TestCase):
             (lambda: TCPService("a {prt}"), "command", "no placeholder {prt} .*did you mean {port}."),
             (lambda: TCPService("a {port}", env=["A=1"]), "env", "a list is no mapping of names to values"),
             (lambda: TCPService("a {port}", stop_signal="SIGINT"), "stop_signal", "'SIGINT' is no signal"),
+            (lambda: TCPService("a {port}", stop_signal=None), "stop_signal", "None is no signal"),
+            (lambda: TCPService(b"a {port}"), "command", "b'a {port}' is no command"),
+            (lambda: TCPService("a {port}", host=5), "host", "5 is no address"),
+            (lambda: TCPService("a {port}", cwd=b"x"), "cwd", "b'x' is no path"),
+            (lambda: TCPService("a {port}", after=[[]]), "after", r"\[\] is neither a service nor the name of one"),
+            (lambda: OutputService("a", banner=5), "banner", "5 is no regular expression for text"),
+            (lambda: OutputService("a", banner=re.compile(b"x")), "banner", "no regular expression for text"),
+            (lambda: UnixSocketService("a", socket=5), "socket", "5 is no path"),
+            (lambda: TCPService(["a", pathlib.Path("{tpm}"), "{port}"]), "command", "no placeholder {tpm}"),
+            (lambda: TCPService("a {port} {ünï}"), "command", "no placeholder {ünï}"),
             (lambda: TCPService("a {port}", kill_signal=99), "kill_signal", "99 is no signal"),
             (lambda: TCPService("a {port}", expected_returncode="3"), "expected_returncode", "'3' is no number"),
             (lambda: TCPService("a {port}", daemonizes="yes"), "daemonizes", "'yes' is neither True nor False"),
@@ -87,12 +103,12 @@ class DeclarationTests(unittest.TestCase):
 
     def test_the_base_of_all_kinds_is_no_kind(self) -> None:
         with self.assertRaises(NotImplementedError):
-            Service("a").executor("x", None, "/tmp")
+            Service("a").executor(Declared(test_class="x"))
 
 
 class ExecutorTests(unittest.TestCase):
     def make(self, service: Service, port: int | None = 5000):
-        return service.executor("a.A", port, "/tmp/a b")
+        return service.executor(Declared(test_class="a.A", port=port, tmp="/tmp/a b"))
 
     def test_placeholders_are_filled_everywhere(self) -> None:
         executor = self.make(

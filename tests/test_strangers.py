@@ -22,17 +22,17 @@ class FindStrangerTests(NothingRemains):
         return ports.listeners("127.0.0.1", port)
 
     def test_our_own_listener_is_no_stranger(self) -> None:
-        port = ports.free_port()
+        port = self.lease()
         made = self.spawn(python(TCP_SERVER, port), stdout=subprocess.DEVNULL)
         self.assertIsNone(find_stranger(made, self.listening(port)))
 
     def test_a_childs_listener_is_ours_too(self) -> None:
-        port = ports.free_port()
+        port = self.lease()
         made = self.spawn(["sh", "-c", '"$0" "$@" & wait', *python(TCP_SERVER, port)], stdout=subprocess.DEVNULL)
         self.assertIsNone(find_stranger(made, self.listening(port)))
 
     def test_a_listener_that_is_older_than_our_command_is_a_stranger(self) -> None:
-        port = ports.free_port()
+        port = self.lease()
         other = self.spawn(python(TCP_SERVER, port), stdout=subprocess.DEVNULL)
         found = self.listening(port)
         # Start times are told in hundredths of a second.
@@ -42,13 +42,13 @@ class FindStrangerTests(NothingRemains):
             self.assertEqual(find_stranger(made, found).pid, other.pid)
 
     def test_a_listener_with_another_mark_is_a_stranger(self) -> None:
-        port = ports.free_port()
+        port = self.lease()
         made = self.spawn(SLEEP)
         other = self.spawn(python(TCP_SERVER, port), stdout=subprocess.DEVNULL)
         self.assertEqual(find_stranger(made, self.listening(port)).pid, other.pid)
 
     def test_a_younger_listener_without_a_mark_passes(self) -> None:
-        port = ports.free_port()
+        port = self.lease()
         made = self.spawn(SLEEP)
         environment = {name: value for name, value in os.environ.items() if name != processes.MARK}
         other = subprocess.Popen(python(TCP_SERVER, port), env=environment, stdout=subprocess.DEVNULL)

@@ -5,10 +5,14 @@ import unittest
 from caseexec import (
     Executor,
     HTTPExecutor,
+    HTTPService,
     HTTPServiceMixin,
+    OneShot,
     Probe,
+    ServicesMixin,
     SimpleExecutor,
     TCPExecutor,
+    TCPService,
     TCPServiceMixin,
     TimeoutExpired,
     UnixSocketServiceMixin,
@@ -50,6 +54,33 @@ class SocketTests(UnixSocketServiceMixin):
 
     def test_socket(self) -> None:
         print(self.service.socket)
+
+
+class ShopTests(ServicesMixin, unittest.IsolatedAsyncioTestCase):
+    redis = TCPService("redis-server --port {port}", scope="session", reset=lambda executor: executor.restart())
+    seed = OneShot("seed {redis.port}")
+    web = HTTPService("web {port} {redis.address}", after=(redis, "seed"), env={"A": "b"}, restart="on_crash")
+    other = redis.replace(port=7000)
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        super().setUpClass()
+        executor: TCPExecutor = cls.redis
+        print(executor)
+
+    async def test_them(self) -> None:
+        port: int = self.redis.port
+        url: str = self.web.url
+        other: TCPExecutor = self.other
+        mark = self.web.output_mark()
+        match = self.web.wait_for_output("GET (.*)", timeout=5, since=mark)
+        print(port, url, other, match[1], self.web.output_since(mark), self.seed.exit_code())
+        await self.redis.arestart()
+        async with self.web.astopped() as web:
+            print(web.url)
+        with self.web.paused() as paused:
+            same: HTTPExecutor = paused
+            print(same)
 
 
 class Own(Executor):

@@ -15,38 +15,62 @@ from caseexec.errors.raised import (
     ExecutorError,
     ProcessExitedWithError,
     ProcessFinishedWithError,
-    ServiceNotStarted,
     TimeoutExpired,
     UnsupportedPlatform,
 )
-from caseexec.errors.text import exit_text, printable, seconds_text, shorten, signal_name
-from caseexec.errors.warned import BlindWarning, ForcedKillWarning, LeakedProcessWarning, ReaperWarning, RecordWarning
+from caseexec.errors.services import NotOurs, OutputNotFound, ServiceDied, ServiceNotStarted, ServiceUnavailable
+from caseexec.errors.text import (
+    SCALE,
+    add_note,
+    exit_text,
+    printable,
+    seconds_text,
+    shorten,
+    signal_name,
+    text_of,
+)
+from caseexec.errors.warned import (
+    BlindWarning,
+    CrashWarning,
+    ForcedKillWarning,
+    LeakedProcessWarning,
+    ReaperWarning,
+    RecordWarning,
+)
 
 __all__ = [
+    "SCALE",
     "AlreadyRunning",
     "BlindWarning",
     "CommandNotExecutable",
     "CommandNotFound",
+    "CrashWarning",
     "DeclarationError",
     "ExecutorError",
     "Facts",
     "ForcedKillWarning",
     "LeakedProcessWarning",
+    "NotOurs",
     "Origin",
+    "OutputNotFound",
     "Owner",
     "ProcessExitedWithError",
     "ProcessFinishedWithError",
     "ReaperWarning",
     "RecordWarning",
+    "ServiceDied",
     "ServiceNotStarted",
+    "ServiceUnavailable",
     "TimeoutExpired",
     "UnsupportedPlatform",
+    "add_note",
     "exit_text",
     "printable",
     "seconds_text",
     "shorten",
     "signal_name",
+    "text_of",
 ]
 
-for _name in __all__:
+for _name in set(__all__) - {"SCALE"}:
     globals()[_name].__module__ = __name__  # A traceback names them where they are to be imported from.

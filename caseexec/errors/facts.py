@@ -104,9 +104,11 @@ class Facts:
     """What an executor knew when something went wrong.
 
     :ivar who: the executor or the test class; ``declared`` says which.
-    :ivar declared: the executor was made of a test class's ``service_...`` attributes.
+    :ivar declared: what stands before the name of an option of a test class's service; empty: it is none.
+    :ivar existing: what names a service that was there already; empty: it is one of ours.
     :ivar command: what was run, as a shell would take it.
     :ivar awaiting: words that complete "waiting for ...".
+    :ivar scale: what the timeouts are multiplied by; 0: they have no limit.
     :ivar waited: seconds from the start of the command to the error.
     :ivar refusal: the last answer that was not yet "ready".
     :ivar pid: the process group's leader.
@@ -116,9 +118,11 @@ class Facts:
     """
 
     who: str = ""
-    declared: bool = False
+    declared: str = ""
+    existing: str = ""
     command: str = ""
     awaiting: str = ""
+    scale: float = 1
     waited: float | None = None
     refusal: str = ""
     pid: int | None = None
@@ -133,7 +137,7 @@ class Facts:
 
     def setting(self, name: str) -> str:
         """Name the attribute or argument with which the user changes *name*."""
-        return f"{self.who}.service_{name}" if self.declared else f"its {_EXECUTOR_NAMES.get(name, name)}"
+        return f"{self.declared}{name}" if self.declared else f"its {_EXECUTOR_NAMES.get(name, name)}"
 
     def lines(self) -> list[str]:
         """The facts below an error's first line, one each; those not known are left out."""

@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import Any, TypeVar
 
 from caseexec.errors.facts import Facts, Owner
-from caseexec.errors.text import exit_text, seconds_text
+from caseexec.errors.text import SCALE, exit_text, seconds_text
 
 __all__ = [
     "AlreadyRunning",
@@ -17,7 +17,6 @@ __all__ = [
     "ExecutorError",
     "ProcessExitedWithError",
     "ProcessFinishedWithError",
-    "ServiceNotStarted",
     "TimeoutExpired",
     "UnsupportedPlatform",
 ]
@@ -75,11 +74,14 @@ class TimeoutExpired(ExecutorError):
         self.timeout = timeout
 
     def headline(self) -> str:
-        given = "" if self.timeout is None else f" after {seconds_text(self.timeout)}"
+        given = "" if self.timeout is None else f" after {seconds_text(self.timeout, self.facts.scale)}"
         return f"{self.facts.who} timed out{given}: it was not ready"
 
     def way_out(self) -> str:
-        code, slow = self.facts.returncode, f"A slow machine? Raise {self.facts.setting('start_timeout')}."
+        if self.facts.existing:
+            return f"It is said to be there already ({self.facts.existing}): is it? Unset that to have it started."
+        setting, code = self.facts.setting("start_timeout"), self.facts.returncode
+        slow = f"A slow machine? Raise {setting}, or all timeouts with {SCALE}."
         if code is None and self.facts.refusal.startswith("HTTP status"):
             asked = ", ".join(self.facts.setting(name) for name in ("path", "method", "status"))
             return f"It answers, but not as awaited: {asked}. {slow}"
@@ -223,7 +225,7 @@ class UnsupportedPlatform(ExecutorError, NotImplementedError):
 class DeclarationError(ValueError, TypeError):
     """A declaration that cannot be right: an unknown attribute or placeholder, a value out of range.
 
-    :ivar where: the attribute (``module.Class.attribute``) or argument.
+    :ivar where: the attribute (``module.Class.attribute``), argument or environment variable.
     :ivar problem: what is wrong with it, and the way out.
     """
 
@@ -234,27 +236,3 @@ class DeclarationError(ValueError, TypeError):
 
     def __str__(self) -> str:
         return f"{self.where}: {self.problem}"
-
-
-class ServiceNotStarted(RuntimeError, AttributeError):
-    """A test was run without its service: nobody called the mixin's ``setUpClass``.
-
-    :ivar where: the test class.
-    :ivar overriding: the class whose ``setUpClass`` stands before the mixin's; ``None``: the runner called none.
-    """
-
-    def __init__(self, where: str, overriding: str | None = None) -> None:
-        super().__init__(where, overriding)
-        self.where = where
-        self.overriding = overriding
-
-    def __str__(self) -> str:
-        if self.overriding is not None:
-            return (
-                f"{self.where}: its service was not started, because {self.overriding}.setUpClass does not call "
-                "super().setUpClass(). Call it, before anything that needs the service; likewise in tearDownClass."
-            )
-        return (
-            f"{self.where}: its service was not started, because the test runner did not call setUpClass "
-            "(as twisted.trial and zope.testrunner). Run this class with unittest, pytest or Django."
-        )

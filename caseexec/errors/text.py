@@ -4,15 +4,20 @@ from __future__ import annotations
 
 import re
 import signal
+from contextlib import suppress
 
-__all__ = ["exit_text", "printable", "seconds_text", "shorten", "signal_name"]
+__all__ = ["SCALE", "add_note", "exit_text", "printable", "seconds_text", "shorten", "signal_name", "text_of"]
+
+SCALE = "CASEEXEC_TIMEOUT_SCALE"
+"""The environment variable with what all timeouts of starts and stops are multiplied by; 0: they have no limit."""
 
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f]")
 
 
-def seconds_text(seconds: float) -> str:
-    """``1 second``, ``30 seconds``."""
-    return f"{seconds:g} second" + ("" if seconds == 1 else "s")
+def seconds_text(seconds: float, scale: float = 1) -> str:
+    """``1 second``, ``30 seconds``; when they are scaled ones, how they came about."""
+    text = f"{seconds:g} second" + ("" if seconds == 1 else "s")
+    return text if scale in (0, 1) else f"{text} ({seconds / scale:g} x {SCALE}={scale:g})"
 
 
 def signal_name(number: int) -> str:
@@ -42,3 +47,18 @@ def exit_text(code: int) -> str:
     if meaning is None and 128 < code < 128 + 65:
         meaning = f"128 + {signal_name(code - 128)}"
     return f"exited with status {code}" + (f" ({meaning})" if meaning else "")
+
+
+def text_of(error: BaseException) -> str:
+    """The text of an error, also of one that has none."""
+    try:
+        return str(error)
+    except Exception as problem:
+        return f"(its text can't be made: {type(problem).__name__})"
+
+
+def add_note(error: BaseException, note: str) -> None:
+    """Add a note to an error, once; one that takes none stays as it is, as it is the one to be told of."""
+    with suppress(Exception):
+        if note not in (getattr(error, "__notes__", None) or ()):
+            error.add_note(note)

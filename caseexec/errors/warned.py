@@ -7,7 +7,14 @@ from collections.abc import Iterable
 from caseexec.errors.facts import Facts
 from caseexec.errors.text import seconds_text, shorten, signal_name
 
-__all__ = ["BlindWarning", "ForcedKillWarning", "LeakedProcessWarning", "ReaperWarning", "RecordWarning"]
+__all__ = [
+    "BlindWarning",
+    "CrashWarning",
+    "ForcedKillWarning",
+    "LeakedProcessWarning",
+    "ReaperWarning",
+    "RecordWarning",
+]
 
 # A warning is read as one line.
 _LONGEST_COMMAND = 200
@@ -46,12 +53,27 @@ class ForcedKillWarning(RuntimeWarning):
         super().__init__(facts, self.pids, signal, timeout)
 
     def __str__(self) -> str:
-        pids = ", ".join(map(str, self.pids))
+        pids, given = ", ".join(map(str, self.pids)), seconds_text(self.timeout, self.facts.scale)
         return (
-            f"{self.facts.who} did not end within {seconds_text(self.timeout)} of {signal_name(self.signal)} and was "
+            f"{self.facts.who} did not end within {given} of {signal_name(self.signal)} and was "
             f"killed (pid {pids}; command: {shorten(self.facts.command, _LONGEST_COMMAND)}). Give it more time with "
             f"{self.facts.setting('stop_timeout')}, or another signal with {self.facts.setting('stop_signal')}."
         )
+
+
+class CrashWarning(RuntimeWarning):
+    """A service that may do so, by its declaration, has ended by itself.
+
+    :ivar what: what happened, and when (``redis was killed by SIGSEGV during CacheTests.test_b``).
+    :ivar then: what was done about it.
+    """
+
+    def __init__(self, what: str, then: str) -> None:
+        self.what, self.then = what, then
+        super().__init__(what, then)
+
+    def __str__(self) -> str:
+        return f"{self.what}; {self.then}"
 
 
 class BlindWarning(ResourceWarning):
@@ -88,7 +110,7 @@ class ReaperWarning(RuntimeWarning):
 
 
 class RecordWarning(RuntimeWarning):
-    """A record of a run could not be written, or is not to be trusted.
+    """A record of a run, or a lease of a port, could not be written, or a record is not to be trusted.
 
     :ivar path: the file or directory.
     :ivar problem: what is wrong with it.

@@ -3,6 +3,7 @@
 Names, arguments and behaviour are those of mirakuru's public API, so that a suite written for it changes its imports.
 """
 
+from caseexec.executors.declared import Declared
 from caseexec.executors.kinds import (
     URL,
     CommandExecutor,
@@ -12,15 +13,20 @@ from caseexec.executors.kinds import (
     TCPExecutor,
     UnixSocketExecutor,
 )
+from caseexec.executors.oneshot import OneShotExecutor
+from caseexec.executors.reading import OutputMark
 from caseexec.executors.simple import SimpleExecutor
 from caseexec.executors.waiting import Executor
 
 __all__ = [
     "URL",
     "CommandExecutor",
+    "Declared",
     "Executor",
     "HTTPExecutor",
+    "OneShotExecutor",
     "OutputExecutor",
+    "OutputMark",
     "PidExecutor",
     "SimpleExecutor",
     "TCPExecutor",

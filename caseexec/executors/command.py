@@ -12,8 +12,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import IO, Any, Generic, Self, TypeVar, overload
 
 from caseexec import registry, supervisor
-from caseexec.deadline import LONGEST
+from caseexec.deadline import LONGEST, scaled, timeout_scale
 from caseexec.errors import CommandNotExecutable, CommandNotFound, DeclarationError, shorten
+from caseexec.executors.fate import Fate
 from caseexec.processes import MARK, chain
 
 __all__ = ["START_TIMEOUT", "STOP_TIMEOUT", "Command", "CommandSettings", "fact", "split"]
@@ -77,11 +78,13 @@ class CommandSettings:
         else:
             self.command = shlex.join(command)
             self.command_parts = command
+        self._fate = Fate()
         self._name = name
         self._daemonizes = daemonizes
         self._cwd = cwd
         self._shell = shell
-        self._timeout = timeout
+        self._scale = timeout_scale()
+        self._timeout = scaled(timeout, self._scale)
         self._sleep = sleep
         self._expected_returncode = expected_returncode
         self._envvars = dict(envvars or {})
@@ -90,7 +93,7 @@ class CommandSettings:
         self._plan = registry.StopPlan(
             stop_signal=stop_signal,
             kill_signal=kill_signal or registry.StopPlan.kill_signal,
-            timeout=stop_timeout,
+            timeout=scaled(stop_timeout, self._scale),
             command=_stop_command(stop_command, shell),
             shell=isinstance(stop_command, str) and shell,
             cwd=cwd,
@@ -111,6 +114,8 @@ class CommandSettings:
     ) -> Exception:
         """What to tell of a command (this one, or a helper) that could not be started."""
         error.add_note(f"{self._who()} could not be started")
+        if isinstance(error, DeclarationError):
+            return error
         program = str((self.command_parts if command is None else command)[0])
         if isinstance(error, ValueError):  # A NUL in an argument or in the environment.
             return DeclarationError(option, f"{shorten(self.command)!r} cannot be run: {error}")
@@ -146,7 +151,8 @@ class CommandSettings:
         args = supervisor.command(parts, program, self._plan.stop_signal)
         return {**popen, "args": args, "shell": False, "executable": None}
 
-    def _program(self) -> str:
+    @fact
+    def program(self) -> str:
         """The program in a word or two; of an interpreter that runs a script or a module, that."""
         first, *rest = [os.path.basename(os.fspath(part)) for part in self.command_parts[:20]] or [""]
         if self._shell:

@@ -105,6 +105,10 @@ class HTTPExecutor(TCPExecutor):
         self._request_timeout = request_timeout or None
         self._path = path
 
+    def _set_port(self, port: int) -> None:
+        super()._set_port(port)
+        self.url = URL(self.url.parts._replace(netloc=self.address).geturl())
+
     def _own_probe(self) -> Probe | None:
         asked = self.url if self._path is None else f"{self.url.scheme}://{self.url.netloc}{self._path}"
         return HTTPProbe(asked, self.status, self.method, self.payload, self.headers, self._request_timeout)
@@ -133,7 +137,7 @@ class OutputExecutor(Executor):
     def _reading_starts(self, log: OutputLog) -> int:
         """Behind the line of the banner, as that was read already."""
         banner = log.find(self._banner.pattern)
-        return log.line_end(banner) if banner else 0
+        return log.line_end(banner) if banner else log.begin
 
 
 class UnixSocketExecutor(Executor):
@@ -174,6 +178,11 @@ class PidExecutor(Executor):
             raise DeclarationError("filename", "it is empty: name the path of the pid file")
         self.filename = filename
         self._before = signature(filename)
+
+    @fact
+    def pid_file(self) -> str:
+        """The file's path."""
+        return self.filename
 
     def start(self) -> Self:
         """Start the command and wait until it has written the file anew; raises as :meth:`Executor.start`."""

@@ -6,14 +6,13 @@ import os
 import shlex
 import sys
 import warnings
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from dataclasses import replace
 from types import TracebackType
 from typing import Self
 
 from caseexec import registry, supervisor
-from caseexec.deadline import Deadline
+from caseexec.deadline import Deadline, scaled
 from caseexec.errors import (
     DeclarationError,
     ForcedKillWarning,
@@ -23,9 +22,11 @@ from caseexec.errors import (
     UnsupportedPlatform,
     shorten,
 )
-from caseexec.executors.started import Started
+from caseexec.executors.fate import Fate
+from caseexec.executors.interludes import Interludes
 from caseexec.group import Ending
 from caseexec.output import Capture
+from caseexec.progress import Story, Waiting
 
 __all__ = ["SimpleExecutor"]
 
@@ -43,7 +44,7 @@ class _NoLog(Exception):
         self.reason = reason
 
 
-class SimpleExecutor(Started):
+class SimpleExecutor(Interludes):
     """Runs a command; ready as soon as it is started.
 
     The command leads a process group (and session) of its own and dies with all its children, also when a shell runs
@@ -83,9 +84,14 @@ class SimpleExecutor(Started):
         :raises CommandNotFound: the program or the directory does not exist.
         :raises UnsupportedPlatform: on Windows.
         """
+        with self._cancellable():
+            self._start()
+        return self
+
+    def _start(self) -> None:
         if self._lives():
             self._set_timeout()
-            return self
+            return
         if not self.command.strip():
             raise DeclarationError("command", "it is empty: name the program to run and its arguments")
         if self._owned is not None:  # It has ended, or is about to; nothing of it may remain.
@@ -106,14 +112,13 @@ class SimpleExecutor(Started):
         except BaseException:
             self._abort(keep_logs=False)
             raise
-        return self
 
     def _spawn(self) -> None:
-        self._capture = Capture()
+        self._capture = Capture(self._lasting_log)
         supervised = self._daemonizes and supervisor.available()
         owned = registry.current_run().own(self._plan, self._capture.logs, self._about(), supervised)
         # Entered in the books first: from here on an interrupt at any point leaves nothing behind.
-        self._owned, self._mark = owned, owned.group.mark
+        self._owned, self._mark, owned.awaited = owned, owned.group.mark, self._awaited
         if self._plan.command:
             # It is told to the reaper, as text.
             environment = {os.fsdecode(name): os.fsdecode(value) for name, value in self.envvars.items()}
@@ -123,6 +128,7 @@ class SimpleExecutor(Started):
         streams = {"stdin": self._stdin, "stdout": self._capture.stdout, "stderr": self._capture.stderr}
         given = {name: stream for name, stream in streams.items() if stream is not None}
         popen = {"args": self.command if self._shell else self.command_parts, **self._popen_kwargs, **given}
+        self._heed_cancel()
         owned.spawn(**(self._supervised_command(popen) if supervised else popen))
         self._capture.close_writers()
 
@@ -130,7 +136,7 @@ class SimpleExecutor(Started):
         """What the record says of it."""
         stop = self._plan.command or ""
         return registry.About(
-            service=self._name or self._program(),
+            service=self._name or self.program,
             command=shorten(self.command, _LONGEST_COMMAND),
             stop_command=shorten(stop if isinstance(stop, str) else shlex.join(stop), _LONGEST_COMMAND),
         )
@@ -155,21 +161,33 @@ class SimpleExecutor(Started):
 
         :raises TimeoutExpired: it did not in time; the command was ended.
         """
-        for _ in self._until().turns(self._pause, longest=self._sleep):
-            if wait_for():
-                return self
-        error = TimeoutExpired(self, self._timeout)
-        self._abort()
-        raise error
+        with self._cancellable():
+            # Kept, so that the probes wait on this very one.
+            self._deadline = deadline = self._until()
+            with Waiting(deadline, self._story):
+                for _ in deadline.turns(self._pause, longest=self._sleep):
+                    if self._fate.cancelled:
+                        break
+                    if wait_for():
+                        return self
+            self._heed_cancel()
+            error = TimeoutExpired(self, self._timeout)
+            self._abort()
+            raise error
+
+    def _story(self) -> Story:
+        awaiting = self._awaiting()
+        return self._about().title, f": {awaiting}" if awaiting else "", self._refusal
 
     def _abort(self, keep_logs: bool = True) -> None:
         """End a start that failed; the log stays, as the error names it."""
         if self._owned is not None:
             # When this is interrupted too, it stays in the books, and whoever comes next ends it.
-            timeout = self._plan.timeout if self._plan.command else _ABORT_GRACE
+            timeout = self._plan.timeout if self._plan.command else scaled(_ABORT_GRACE, self._scale)
             self._owned.stop(timeout=timeout)
             self._keep_logs = keep_logs
-        self.kill()  # A subclass may have something to clean up there.
+        if not self.existing:
+            self.kill()  # A subclass may have something to clean up there.
 
     # -- stop ----------------------------------------------------------------------------------------------------------
 
@@ -183,6 +201,7 @@ class SimpleExecutor(Started):
         :param expected_returncode: instead of the executor's own.
         :raises ProcessFinishedWithError: its exit status is neither 0 nor what a stop leads to.
         """
+        self._require_ours("stopped")
         if not self._is_ours() or self._owned is None:
             return self
         number = stop_signal or self._plan.stop_signal
@@ -219,6 +238,7 @@ class SimpleExecutor(Started):
         :param wait: wait until it is gone; otherwise only send the signal.
         :param sig: instead of the executor's kill signal; SIGKILL follows if it did not do.
         """
+        self._require_ours("killed")
         if not self._is_ours() or self._owned is None:
             return self
         number = sig or self._plan.kill_signal
@@ -244,23 +264,16 @@ class SimpleExecutor(Started):
         owned, keep_logs = self._owned, self._keep_logs
         self._owned, self._deadline, self._mark = None, None, ""
         self._keep_logs = self._dying = False
+        if self._fate.done:
+            self._fate = Fate()
         if owned is not None:
             owned.forget(keep_logs)
 
-    @contextmanager
-    def stopped(self) -> Iterator[Self]:
-        """Stop the command for the time of a ``with`` block and start it again, also when the block raises.
+    def __copy__(self) -> Self:
+        return self  # There is one command, and one who owns it.
 
-        Does nothing when it is not started.
-        """
-        if not self._is_ours():
-            yield self
-            return
-        self.stop()
-        try:
-            yield self
-        finally:
-            self.start()
+    def __deepcopy__(self, memo: dict[int, object]) -> Self:
+        return self
 
     def __enter__(self) -> Self:
         return self.start()

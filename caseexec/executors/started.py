@@ -9,7 +9,7 @@ from typing import IO, Any
 
 from caseexec import registry
 from caseexec.deadline import Deadline
-from caseexec.errors import Facts, exit_text, shorten
+from caseexec.errors import Facts, NotOurs, exit_text, shorten
 from caseexec.executors.command import CommandSettings, fact
 from caseexec.output import TAIL_BYTES, TAIL_LINES, Capture, OutputLog
 
@@ -27,8 +27,16 @@ class Started(CommandSettings):
     _refusal = ""
     _returncode: int | None = None
     _keep_logs = _dying = False
+    # Whether what it started runs on without it, as after "docker run --detach"; None: that was not asked yet.
+    _elsewhere: bool | None = None
+    # Whether its start is over only when it is ready.
+    _awaited = False
     # Never written to: each start has one of its own.
     _capture = Capture()
+    #: What names a service that was there already and is used in place of one of ours; empty: nothing does.
+    existing = ""
+    # Where the output of all starts goes, when somebody else keeps it.
+    _lasting_log: OutputLog | None = None
 
     @property
     def process(self) -> subprocess.Popen[Any] | None:
@@ -73,7 +81,7 @@ class Started(CommandSettings):
         return log.reader(lambda: group.poll() is None and at_work(), group.pause, start=self._reading_starts(log))
 
     def _reading_starts(self, log: OutputLog) -> int:
-        return 0
+        return log.begin
 
     def tail(self, lines: int = TAIL_LINES, limit: int = TAIL_BYTES) -> str:
         """The last lines that the command wrote, at most *limit* bytes of each stream; also after it has ended."""
@@ -88,11 +96,33 @@ class Started(CommandSettings):
         """Whether the command is alive; or, when it ended with status 0, what it left in the background."""
         return self._lives()
 
+    def _require_ours(self, what: str) -> None:
+        """Make sure that it is ours to be stopped, killed...
+
+        :raises NotOurs: it was there already.
+        """
+        if self.existing:
+            raise NotOurs(self, what, self.existing)
+
     def _lives(self) -> bool:  # What a subclass makes of running() is its own affair.
+        if self.existing:
+            return True
         if self._owned is None or self.process is None or not self._is_ours() or self._dying:
             return False
         code = self._owned.group.poll()
         return code is None or (code == 0 and bool(self._owned.group.living()))
+
+    def has_died(self) -> bool:
+        """Whether it has ended by itself since it was ready, rather than to have been stopped or killed."""
+        return self._is_ours() and not (self._dying or self._elsewhere or self._lives())
+
+    def was_stopped(self) -> bool:
+        """Whether it is not started, or no longer: it was stopped or killed."""
+        return (self._owned is None or self._dying) and not self.existing
+
+    def exit_code(self) -> int | None:
+        """How it ended, as in :mod:`subprocess`; ``None`` when it runs, or was never started."""
+        return self._owned.group.poll() if self._owned else self._returncode
 
     def _is_ours(self) -> bool:
         """Whether it is started, and by this process; a forked child inherits the object, but not the command."""
@@ -102,15 +132,22 @@ class Started(CommandSettings):
         """The processes of the command that are alive, its descendants in the background among them."""
         return self._owned.group.living() if self._owned is not None else []
 
+    def _awaiting(self) -> str:
+        """What is waited for after a start, in words that complete "waiting for ..."."""
+        return ""
+
     def _facts(self) -> Facts:
         """What is known now, for errors."""
         return Facts(
             who=self._who(),
-            command=self.command,
+            command="" if self.existing else self.command,
+            existing=self.existing,
+            scale=self._scale,
             waited=self._deadline.elapsed() if self._deadline else None,
+            awaiting=self._awaiting(),
             refusal=self._refusal,
             pid=self.process.pid if self.process else None,
-            returncode=self._owned.group.poll() if self._owned else self._returncode,
+            returncode=self.exit_code(),
             log_paths=tuple(log.path for log in self._capture.logs),
             output=self._capture.story(),
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import suppress
@@ -21,15 +22,20 @@ from caseexec.errors import (
     shorten,
 )
 from caseexec.executors.command import Command, fact, split
+from caseexec.executors.declared import Declared
+from caseexec.executors.portfinder import PortFinder
 from caseexec.executors.simple import SimpleExecutor
 from caseexec.output import Capture, OutputLog
 from caseexec.ports import Listener
-from caseexec.probes import Claim, NotReady, Probe, TCPProbe, all_of, as_probe, require_ours
+from caseexec.probes import Claim, NotReady, OutputProbe, PidProbe, Probe, TCPProbe, all_of, as_probe, require_ours
 
 __all__ = ["Executor"]
 
 # Its frames are left out of the traceback of a failed class, by unittest and by pytest.
 __unittest = __tracebackhide__ = True
+
+# Seconds for the service of a command that has ended well to answer once more.
+_LAST_LOOK = 1.0
 
 
 class Executor(SimpleExecutor):
@@ -40,12 +46,15 @@ class Executor(SimpleExecutor):
     :param probe: a further probe or function; all must hold.
     :param listener: ``"ours"``: a stranger on our port is an error; ``"any"``: everybody may answer (socket activation,
         a port that is passed on).
+    :param port_pattern: a regular expression, for a command that chooses its port and writes that: its first group is
+        the port. :attr:`port` is ``None`` until then.
     :ivar host: the address that the command listens on.
     :ivar port: the port that it listens on; ``None`` when it has none.
     """
 
     host: str = "127.0.0.1"
     port: int | None = None
+    _awaited = True
 
     def __init__(
         self,
@@ -53,6 +62,7 @@ class Executor(SimpleExecutor):
         *args: Any,
         probe: Probe | Callable[[Any], object] | None = None,
         listener: str = "ours",
+        port_pattern: str | re.Pattern[str] | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(command, *args, **kwargs)
@@ -60,14 +70,15 @@ class Executor(SimpleExecutor):
             raise DeclarationError("listener", f'{listener!r} is neither "ours" nor "any"')
         self._further = as_probe(probe) if probe is not None else None
         self._listener = listener
+        self._port_finder = PortFinder(port_pattern) if port_pattern else None
         self._taken: tuple[Owner | None, str] = (None, "")
-        self._declared = False
-        self._tmp: str | None = None
+        self._declared: Declared | None = None
 
-    def belongs_to_service(self, host: str, port: int | None, tmp: str) -> None:
+    def belongs_to_service(self, declared: Declared, host: str) -> None:
         """Note what the declaration knows that this executor was made of."""
-        self._declared = True
-        self.host, self.port, self._tmp = host, port, tmp
+        self._declared = declared
+        self._lasting_log = declared.log
+        self.host, self.port = host, declared.port
 
     @fact
     def address(self) -> str:
@@ -84,35 +95,42 @@ class Executor(SimpleExecutor):
     @fact
     def tmp(self) -> str | None:
         """The directory that ``{tmp}`` stands for; ``None`` for an executor that no service made."""
-        return self._tmp
+        return self._declared.tmp if self._declared else None
 
     def _facts(self) -> Facts:
-        return replace(super()._facts(), declared=self._declared, awaiting=self._awaiting())
+        declared = self._declared.where if self._declared else ""
+        return replace(super()._facts(), declared=declared)
 
     def _about(self) -> registry.About:
         about = replace(super()._about(), address=self.address)
         if not self._declared:
             return about
-        return replace(about, service=self._program(), test_class=self._name)
+        name = self._declared.attribute or self.program
+        return replace(about, service=name, test_class=self._declared.test_class)
 
     def _own_probe(self) -> Probe | None:
         """The probe of this kind of executor."""
         return None
 
     def _probe(self) -> Probe:
-        probes = [probe for probe in (self._own_probe(), self._further) if probe is not None]
+        own = self._own_probe()
+        if self.existing and isinstance(own, (OutputProbe, PidProbe)):  # What it wrote is not to be seen.
+            own = TCPProbe(self.host, self.port or 0)
+        probes = [probe for probe in (own, self._further) if probe is not None]
         if not probes:
             raise NotImplementedError(f"{type(self).__name__} needs a probe, or an after_start_check() of its own")
         return all_of(*probes) if len(probes) > 1 else probes[0]
 
     def _awaiting(self) -> str:
+        if self._port_finder and self.port is None:
+            return str(self._port_finder)
         with suppress(NotImplementedError):
             return str(self._probe())
         return ""
 
     def _claims(self) -> Iterator[Claim]:
         """What only one process can have, and the command needs."""
-        if self._listener == "any":
+        if self._listener == "any" or (self._port_finder and self.port is None):
             # One that was there before (socket activation) is no reason not to start.
             return
         probe = self._own_probe()
@@ -123,7 +141,7 @@ class Executor(SimpleExecutor):
 
     def _guards_port(self) -> bool:
         """Whether the command has a port that its own probe does not look at."""
-        return self._declared and self.port is not None
+        return self._declared is not None and self.port is not None
 
     def pre_start_check(self) -> bool:
         """Whether somebody else already has what the command needs."""
@@ -138,7 +156,9 @@ class Executor(SimpleExecutor):
 
     def after_start_check(self) -> bool:
         """Whether the service is ready now."""
-        target = _Target(self)
+        target = _Target(self, self._until())
+        if self._port_finder and self.port is None and not self._find_port(self._port_finder, target):
+            return False
         deadline, waited = target.deadline, target.deadline.elapsed()
         hurried = deadline.remaining() < waited / 10
         try:
@@ -150,6 +170,37 @@ class Executor(SimpleExecutor):
             return False
         if self._guards_port():
             require_ours(target, self.host, self.port or 0)
+        return True
+
+    def _find_port(self, finder: PortFinder, target: _Target) -> bool:
+        found = finder.look(target.logs, target.deadline.expired)
+        if found is None:
+            self._refusal = f"not found in the {sum(log.mark() for log in target.logs)} bytes that it wrote"
+            return False
+        self._refusal = ""
+        self._set_port(found)
+        return True
+
+    def _set_port(self, port: int) -> None:
+        self.port = port
+
+    def has_died(self) -> bool:
+        """Whether it has ended by itself since it was ready, rather than to have been stopped or killed.
+
+        One that ended with status 0, and whose service still answers, has only started that (``docker run --detach``).
+        """
+        if self._elsewhere is None and super().has_died() and self.exit_code() == 0:
+            self._elsewhere = self._still_answers()
+        return super().has_died()
+
+    def _still_answers(self) -> bool:
+        probe = self._own_probe()
+        if probe is None or isinstance(probe, OutputProbe):  # What it once wrote says nothing of now.
+            return False
+        try:
+            probe.check(_Target(self, Deadline(_LAST_LOOK)))
+        except (NotReady, ExecutorError):
+            return False
         return True
 
     def check_subprocess(self) -> bool:
@@ -174,14 +225,29 @@ class Executor(SimpleExecutor):
         :raises TimeoutExpired: it was not ready in time.
         :raises CommandNotFound: the program or the directory does not exist.
         """
-        self._deadline, self._refusal, self._taken = None, "", (None, "")
+        with self._cancellable():
+            self._check_and_start()
+        return self
+
+    def _check_and_start(self) -> None:
+        self._deadline, self._refusal, self._taken, self._elsewhere = None, "", (None, ""), None
+        if self.existing:
+            self._await_ready()
+            return
+        if self._is_ours() and not self._lives():  # It has ended, or is about to; what is left of it may have our port.
+            self.kill()
         if self._owned is None:
-            self._capture = Capture()
+            self._capture = Capture(self._lasting_log)
+            if self._port_finder:
+                self.port = None
+                self._port_finder.begin()
         if self.pre_start_check():
             raise AlreadyRunning(self, *self._taken)
         try:
             super().start()
             self.wait_for(self.check_subprocess)
+            if self._owned is not None:
+                self._owned.became_ready()
         except ProcessExitedWithError as error:
             self._raise_if_lost(error)
             raise
@@ -189,7 +255,12 @@ class Executor(SimpleExecutor):
             # Of any other, as an interrupt, nothing names the log.
             self._abort(keep_logs=isinstance(error, ExecutorError))
             raise
-        return self
+        if not self._lives():
+            self._elsewhere = True
+
+    def _await_ready(self) -> None:
+        self._set_timeout()
+        self.wait_for(self.check_subprocess)
 
     def stop(self, stop_signal: int | None = None, expected_returncode: int | None = None) -> Self:  # noqa: D102
         started = self._is_ours()
@@ -226,10 +297,7 @@ class _Target:
     """The executor, as probes see it."""
 
     executor: Executor
-
-    @property
-    def deadline(self) -> Deadline:
-        return self.executor._until()
+    deadline: Deadline
 
     @property
     def logs(self) -> Sequence[OutputLog]:

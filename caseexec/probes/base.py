@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from typing import Any, Protocol, runtime_checkable
 
 from caseexec.deadline import Deadline
-from caseexec.errors import Owner
+from caseexec.errors import Owner, text_of
 from caseexec.output import OutputLog
 from caseexec.ports import Listener
 
@@ -81,4 +81,5 @@ def refusal(error: BaseException) -> str:
         return "no answer in time"
     if isinstance(error, OSError) and error.strerror:
         return error.strerror[0].lower() + error.strerror[1:]
-    return f"{type(error).__name__}: {error}" if str(error) else type(error).__name__
+    text = text_of(error)
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -31,6 +31,7 @@ __all__ = [
     "environment",
     "has_markers",
     "holders",
+    "is_stopped",
     "mark_of",
     "marker",
     "marks_of",
@@ -88,6 +89,16 @@ def describe(pid: int) -> Owner:
 
     command = " ".join(table().command(pid) or [ask("name") or ""])
     return Owner(pid=pid, command=command, user=ask("username") or "")
+
+
+def is_stopped(pid: int) -> bool:
+    """Whether a process was stopped (SIGSTOP), and does not go on."""
+    import psutil
+
+    try:
+        return bool(psutil.Process(pid).status() == psutil.STATUS_STOPPED)
+    except psutil.Error:
+        return False
 
 
 def environment(pid: int) -> dict[str, str]:

@@ -1,17 +1,18 @@
-"""The record: one file a run, that names the run and its services to whoever comes later.
+"""The record: one file a run, that names the run and its services to whoever comes later; and one a leased port.
 
-It holds neither environment nor secrets, lies in a directory that only its user may enter, and is written in one step.
+They hold neither environment nor secrets, lie in a directory that only its user may enter, and are written in one step.
 What is torn, foreign or of another machine is told and left alone, never trusted.
 """
 
 from __future__ import annotations
 
 from caseexec.record.facts import RunRecord, ServiceRecord
+from caseexec.record.leases import give_back_lease, lease_holder, lease_path, prune_leases, take_lease
 from caseexec.record.origin import owner
-from caseexec.record.place import Refused, directory, elsewhere, system
+from caseexec.record.place import Refused, directory, elsewhere, system, tell_unusable
 from caseexec.record.store import exists, read_all, remove, write
 
 __all__ = [
-    "Refused", "RunRecord", "ServiceRecord", "directory", "elsewhere", "exists", "owner", "read_all", "remove",
-    "system", "write",
+    "Refused", "RunRecord", "ServiceRecord", "directory", "elsewhere", "exists", "give_back_lease", "lease_holder",
+    "lease_path", "owner", "prune_leases", "read_all", "remove", "system", "take_lease", "tell_unusable", "write",
 ]  # fmt: skip

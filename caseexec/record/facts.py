@@ -78,5 +78,5 @@ class RunRecord:
     @property
     def alive(self) -> bool:
         """Whether the run's process lives."""
-        status = processes.table().status(self.pid) if self.system == place.system() else None
-        return status is not None and not status.zombie and status.identity.born == self.born
+        own = processes.Identity(self.pid, self.born)
+        return self.system == place.system() and not place.has_ended(own, self.system)

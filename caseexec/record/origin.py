@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import warnings
 from dataclasses import replace
 
 from caseexec import processes
@@ -23,9 +22,7 @@ def _origin(pid: int) -> Origin | None:
     marks = processes.marks_of(processes.mark_of(processes.table(), pid))[:1]
     status = processes.table().status(pid)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore", RecordWarning)
-            records = read_all(place.elsewhere([pid]))
+        records = read_all(place.elsewhere([pid]), unreadable=_pass_over)
     except OSError:
         records = []
     for run in records:
@@ -34,3 +31,7 @@ def _origin(pid: int) -> Origin | None:
                 return Origin(run=run.id, pid=run.pid, alive=run.alive, command=run.command, own=run.pid == os.getpid(),
                               service=service.service, test_class=service.test_class, since=service.since)  # fmt: skip
     return Origin(run=marks[0].rpartition(".")[0], records=place.directory()) if marks else None
+
+
+def _pass_over(warning: RecordWarning) -> None:
+    """Not by the warning filters: they are those of all threads."""

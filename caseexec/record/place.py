@@ -2,17 +2,22 @@
 
 from __future__ import annotations
 
+import errno
 import functools
 import os
 import stat
 import sys
 import tempfile
+import warnings
 from collections.abc import Iterable, Mapping
 from contextlib import suppress
 
 from caseexec import processes
+from caseexec.errors import RecordWarning
 
-__all__ = ["Refused", "checked", "directory", "elsewhere", "is_over", "system"]
+__all__ = ["Refused", "checked", "directory", "elsewhere", "has_ended", "is_over", "system", "tell_unusable"]
+
+_told: set[str] = set()
 
 
 class Refused(OSError):
@@ -79,6 +84,21 @@ def checked(path: str) -> str:
     return path
 
 
+def tell_unusable(where: str, error: OSError) -> None:
+    """Warn, once, that a directory can't be used, whoever wanted to put something there."""
+    if where in _told:
+        return
+    _told.add(where)
+    problem = (
+        "no record of this run can be kept there, for 'python -m caseexec ps' and 'reap', nor its leases of ports, so "
+        f"that a run beside it may get the same ports: {error}"
+    )
+    # A refusal names its own way out, and no directory helps who has no descriptor left.
+    helpless = isinstance(error, Refused) or error.errno in (errno.EMFILE, errno.ENFILE)
+    remedy = "" if helpless else "; set XDG_RUNTIME_DIR to a directory that you can write to"
+    warnings.warn(RecordWarning(where, f"{problem}{remedy}"), stacklevel=4)
+
+
 @functools.cache
 def system() -> str:
     """The machine, its present life, and the process-id namespace: where a pid means something."""
@@ -97,3 +117,15 @@ def is_over(other: str) -> bool:
     """Whether this machine was started again since; in another namespace, or on another machine, a run may live."""
     ours, theirs = system().split(), other.split()
     return len(ours) == len(theirs) == 4 and ours[:2] == theirs[:2] and ours[2] != theirs[2]
+
+
+def has_ended(identity: processes.Identity, other: str) -> bool:
+    """Whether a process has certainly ended; of one in another namespace, or on another machine, nobody here can say.
+
+    :param other: the :func:`system` that it is of.
+    :raises OSError: no file descriptor is left to look with.
+    """
+    if other != system():
+        return is_over(other)
+    status = processes.table().status(identity.pid)
+    return status is None or status.zombie or status.identity != identity

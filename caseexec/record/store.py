@@ -5,17 +5,16 @@ from __future__ import annotations
 import json
 import math
 import os
-import secrets
 import signal
 import stat
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from dataclasses import fields
 from typing import Any
 
 from caseexec.errors import RecordWarning
-from caseexec.record import place
+from caseexec.record import files, place
 from caseexec.record.facts import RunRecord, ServiceRecord
 
 __all__ = ["exists", "read_all", "remove", "write"]
@@ -23,8 +22,6 @@ __all__ = ["exists", "read_all", "remove", "write"]
 _FORMAT = 1
 # Torn files are small; a huge one is none of ours.
 _LARGEST = 16 * 1024 * 1024
-# Each is lost only to a run that ends just then.
-_TRIES = 20
 
 
 def write(record: RunRecord, where: str) -> None:
@@ -33,28 +30,7 @@ def write(record: RunRecord, where: str) -> None:
     :raises OSError: it cannot be written, or its directory cannot be trusted.
     """
     text = json.dumps({"format": _FORMAT, **vars(record), "services": [vars(service) for service in record.services]})
-    for tries_left in reversed(range(_TRIES)):
-        with suppress(FileExistsError):
-            os.mkdir(where, 0o700)
-        try:
-            _replace(place.checked(where), f"{record.id}.json", text)
-            return
-        except FileNotFoundError:  # Another run has just removed the directory, as it was empty.
-            if not tries_left:
-                raise
-
-
-def _replace(where: str, name: str, text: str) -> None:
-    new = os.path.join(where, f"{name}.{secrets.token_hex(4)}")
-    descriptor = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with open(descriptor, "w", encoding="utf-8") as file:
-            file.write(text)
-        os.replace(new, os.path.join(where, name))
-    except OSError:
-        with suppress(OSError):
-            os.unlink(new)
-        raise
+    files.put(where, f"{record.id}.json", text, os.replace)
 
 
 def remove(run_id: str, where: str) -> None:
@@ -73,22 +49,27 @@ def exists(record: RunRecord) -> bool:
     return os.path.exists(os.path.join(record.where, f"{record.id}.json"))
 
 
-def read_all(further: Iterable[str] = ()) -> list[RunRecord]:
+def _warn(warning: RecordWarning) -> None:
+    warnings.warn(warning, stacklevel=4)
+
+
+def read_all(further: Iterable[str] = (), unreadable: Callable[[RecordWarning], object] = _warn) -> list[RunRecord]:
     """The records in :func:`directory`, the oldest first. A file that cannot be trusted is told and left out.
 
     :param further: directories to look into as well; one that cannot be trusted is passed over.
+    :param unreadable: what to do with the warning of a file that is left out; by default it is given.
     :raises Refused: the directory cannot be trusted.
     """
     found: list[RunRecord] = []
     with suppress(FileNotFoundError):  # No run has anything, or the last one has just ended.
-        found += _readable(place.checked(place.directory()))
+        found += _readable(place.checked(place.directory()), unreadable)
     for where in further:
         with suppress(OSError):
-            found += _readable(place.checked(where))
+            found += _readable(place.checked(where), unreadable)
     return sorted(found, key=lambda record: record.since)
 
 
-def _readable(where: str) -> Iterator[RunRecord]:
+def _readable(where: str, unreadable: Callable[[RecordWarning], object]) -> Iterator[RunRecord]:
     for name in os.listdir(where):
         if not name.endswith(".json"):
             continue
@@ -100,7 +81,7 @@ def _readable(where: str) -> Iterator[RunRecord]:
         except (OSError, ValueError, TypeError, KeyError, RecursionError) as error:
             problem = f"it does not name {error}" if isinstance(error, KeyError) else str(error)
             remedy = "remove it when none of your test runs is alive"
-            warnings.warn(RecordWarning(path, f"{problem}; {remedy}"), stacklevel=3)
+            unreadable(RecordWarning(path, f"{problem}; {remedy}"))
             continue
         if record.system == place.system() or place.is_over(record.system):
             yield record

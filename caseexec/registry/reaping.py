@@ -12,19 +12,25 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from caseexec.deadline import Deadline
-from caseexec.errors import ReaperWarning, exit_text
+from caseexec.errors import DeclarationError, ReaperWarning, exit_text
 from caseexec.processes import table
 
-__all__ = ["SWITCH", "Reaper", "command_line", "keeper", "turned_off"]
+__all__ = ["LIMIT", "SWITCH", "Reaper", "command_line", "keeper", "log_limit", "turned_off"]
 
 SWITCH = "CASEEXEC_REAPER"
 """The environment variable that turns the reaper off when it is ``0``."""
 
+LIMIT = "CASEEXEC_LOG_LIMIT"
+"""The environment variable with the bytes that a log may take on disk; ``0``: any number."""
+
+_DEFAULT_LIMIT = 64 * 1024 * 1024
+# Half of it stays, and so much of the end is looked at for an error.
+_LEAST_LIMIT = 128 * 1024
 _PROGRAM = os.path.join(os.path.dirname(os.path.dirname(os.path.abspath(__file__))), "reaper.py")
 # It reads at once whatever it is told; one that does not is stopped, or about to die.
 _PATIENCE = 2.0
@@ -35,6 +41,19 @@ _CONSEQUENCE = "a run that is killed (SIGTERM, SIGKILL, os._exit) leaves its ser
 def turned_off() -> bool:
     """Whether the user wants no reaper."""
     return os.environ.get(SWITCH) == "0"
+
+
+def log_limit() -> int:
+    """The bytes that a log may take on disk; 0: any number.
+
+    :raises DeclarationError: the user's value can't be right.
+    """
+    value = os.environ.get(LIMIT) or str(_DEFAULT_LIMIT)
+    limit = int(value) if value.isdecimal() else -1
+    if limit and limit < _LEAST_LIMIT:
+        problem = f"{value!r} is not what a service's log may take on disk: write a number of bytes, at least"
+        raise DeclarationError(LIMIT, f"{problem} {_LEAST_LIMIT} (default: {_DEFAULT_LIMIT}), or 0 for no limit")
+    return limit
 
 
 def keeper() -> int:
@@ -81,13 +100,15 @@ class Reaper:
         """The reaper's process id; ``None`` while there is none."""
         return self._process.pid if self._process else None
 
-    def tell(self, key: str, entry: Mapping[str, Any]) -> None:
+    def tell(self, key: str, entry: Mapping[str, Any], limit: int = 0, logs: Sequence[str] = ()) -> None:
         """Have the reaper know of something that a killed run would leave behind, in place of what it knew by this key.
+
+        :param limit: the bytes that each of the *logs* may take on disk while it is known; 0: any number.
 
         A :class:`ReaperWarning` tells when there is no reaper to know it.
         """
         with self._lock:
-            self._entries[key] = json.dumps(entry)
+            self._entries[key] = json.dumps(entry) + _watched(limit, logs)
             if self._pipe is None or not self._send({key: self._entries[key]}):
                 self._start()
 
@@ -210,6 +231,12 @@ class Reaper:
 def _program() -> list[str]:
     # sys.executable is empty in a program that embeds Python.
     return [sys.executable or "python3", "-I", "-S", _PROGRAM]
+
+
+def _watched(limit: int, logs: Sequence[str]) -> str:
+    """What follows an entry when there are logs to be looked at: apart from it, as it is kept unread."""
+    # In digits, as a path may have any sign.
+    return "\t" + " ".join([str(limit), *(os.fsencode(path).hex() for path in logs)]) if limit and logs else ""
 
 
 def _libraries() -> Iterator[str]:

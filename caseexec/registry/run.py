@@ -17,18 +17,18 @@ import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from caseexec import cgroup, record
+from caseexec import cgroup, ports, record
 from caseexec.cgroup import Cgroup
 from caseexec.deadline import Deadline
 from caseexec.directories import remove_tree, working_directory
-from caseexec.errors import BlindWarning, LeakedProcessWarning, RecordWarning
+from caseexec.errors import BlindWarning, LeakedProcessWarning
 from caseexec.group import ProcessGroup
 from caseexec.output import OutputLog
 from caseexec.plan import StopPlan
 from caseexec.processes import MARK, REAPING, chain, has_markers, table
 from caseexec.record import RunRecord, ServiceRecord
 from caseexec.registry.owned import About, OwnedGroup
-from caseexec.registry.reaping import Reaper, command_line, keeper, turned_off
+from caseexec.registry.reaping import Reaper, command_line, keeper, log_limit, turned_off
 
 __all__ = ["Run", "current_run"]
 
@@ -38,6 +38,9 @@ __unittest = __tracebackhide__ = True
 # What is left at exit gets this many seconds to end politely, all together: somebody waits for the prompt.
 _EXIT_GRACE = 5.0
 _TRIES = 100
+# The path of a Unix socket has 103 bytes at most (macOS; 107 on Linux): this leaves some for ours, and for its name.
+_LONGEST_PLACE = 40
+_SHORT_PLACE = "/tmp"  # noqa: S108
 
 
 class Run:
@@ -50,12 +53,11 @@ class Run:
         self.pid = os.getpid()
         self.id = secrets.token_hex(8)
         self.groups: set[OwnedGroup] = set()
-        self.directories: set[str] = set()
+        self.paths: set[str] = set()
         self.since = time.time()
         self._marks = itertools.count(1)
         self._lock = threading.RLock()
         self._recorded = ""
-        self._complained = False
         # It inherits the present environment, and with it the stop commands do.
         self._environment = dict(os.environ)
         self._cgroups = cgroup.parent()
@@ -67,6 +69,7 @@ class Run:
         # Whoever ends the service that this run may be within is to let the reaper do its work.
         environment = {**self._environment, MARK: chain(REAPING)}
         self.reaper = Reaper(self.id, self._keeper, self._cgroups or "", about, environment)
+        ports.watch(self._tell_leases)
         atexit.register(self.sweep)
 
     def new_mark(self) -> str:
@@ -76,25 +79,36 @@ class Run:
     def own(
         self, plan: StopPlan, logs: list[OutputLog], about: About | None = None, supervised: bool = False
     ) -> OwnedGroup:
-        """Enter a new group in the books; from here on an interrupt at any point leaves nothing behind."""
-        mark = self.new_mark()
+        """Enter a new group in the books; from here on an interrupt at any point leaves nothing behind.
+
+        :raises DeclarationError: the limit of its logs, which the user has set, can't be right.
+        """
+        limit, mark = log_limit(), self.new_mark()
         own = Cgroup(os.path.join(self._cgroups, f"caseexec-{mark}")) if about and self._cgroups else None
-        owned = OwnedGroup(self, ProcessGroup(mark, own, supervised), plan, logs, about)
+        owned = OwnedGroup(self, ProcessGroup(mark, own, supervised), plan, logs, limit, about)
         self.groups.add(owned)
         return owned
 
     def tell(self, owned: OwnedGroup) -> None:
         """Have the reaper know what there is of a group by now."""
-        self._tell(owned.group.mark, owned.testament())
+        self._tell(owned.group.mark, owned.testament(), *owned.watched())
 
-    def _tell(self, key: str, entry: Mapping[str, Any]) -> None:
+    def _tell(self, key: str, entry: Mapping[str, Any], limit: int = 0, logs: Sequence[str] = ()) -> None:
         if not turned_off():
-            self.reaper.tell(key, entry)
+            self.reaper.tell(key, entry, limit, logs)
+
+    def _tell_leases(self, where: Sequence[str], holder: str) -> None:
+        self._tell("leases", {"leases": where, "holder": holder})
 
     def is_orphan(self) -> bool:
         """Whether the process whose worker this one is has ended."""
-        status = table().status(self._keeper) if self._keeper else None
-        return self._keeper > 0 and (status is None or status.zombie)
+        if not self._keeper:
+            return False
+        try:
+            status = table().status(self._keeper)
+        except OSError:  # No descriptor is left to look with.
+            return False
+        return status is None or status.zombie
 
     def changes(self, environment: Mapping[str, str]) -> dict[str, str | None]:
         """What another environment has that the reaper's has not; ``None`` for what it lacks."""
@@ -113,9 +127,9 @@ class Run:
         """
         owned = self.own(plan, [])
         try:
-            self.tell(owned)
             log = OutputLog(f"{owned.group.mark}-command")
             owned.logs.append(log)
+            self.tell(owned)
             log.open()
             environment = {**plan.environment, MARK: chain(owned.group.mark)}
             code = owned.group.run(command, deadline, shell=plan.shell, cwd=plan.cwd, env=environment,
@@ -149,7 +163,8 @@ class Run:
         """Bring the record up to date; without a service there is none."""
         with self._lock:
             groups = sorted(self.groups, key=lambda owned: owned.since)
-            services = tuple(found for found in map(OwnedGroup.record, groups) if found)
+            # The reaper of a worker without purpose has removed the record, and ends what is in it.
+            services = tuple(found for found in map(OwnedGroup.record, groups) if found and not self.is_orphan())
             where = record.directory()
             if self._recorded and (where != self._recorded or not services):
                 record.remove(self.id, self._recorded)
@@ -166,10 +181,7 @@ class Run:
         try:
             record.write(content, where)
         except OSError as error:
-            if not self._complained:
-                self._complained = True
-                problem = f"no record of this run can be kept there, for 'python -m caseexec ps' and 'reap': {error}"
-                warnings.warn(RecordWarning(where, problem), stacklevel=2)
+            record.tell_unusable(where, error)
 
     def _record(self, groups: Sequence[OwnedGroup], services: tuple[ServiceRecord, ...]) -> RunRecord:
         means = {
@@ -181,33 +193,52 @@ class Run:
             id=self.id, pid=self.pid, born=self._born, system=record.system(),
             command=self._command, cwd=working_directory(), since=self.since,
             means=tuple(name for name, used in means.items() if used), reaper=self.reaper.pid,
-            paths=(*self.directories, *(log.path for owned in groups for log in owned.logs)), services=services,
+            paths=tuple(sorted(self.paths | {log.path for owned in groups for log in owned.logs})), services=services,
         )  # fmt: skip
 
-    # -- directories ---------------------------------------------------------------------------------------------------
+    # -- temporary files -----------------------------------------------------------------------------------------------
+
+    def temporary_path(self, suffix: str = "") -> str:
+        """The path of a file or directory to be made, that goes with the run at the latest."""
+        return self._promised(os.path.join(tempfile.gettempdir(), f"caseexec-{self.new_mark()}{suffix}"))
 
     def make_directory(self) -> str:
-        """Make a temporary directory (mode 0700) that goes with the run at the latest."""
-        path = os.path.join(tempfile.gettempdir(), f"caseexec-{self.new_mark()}")
-        self.directories.add(path)
-        self._tell(os.path.basename(path), {"paths": [glob.escape(path)]})
+        """Make a temporary directory (mode 0700) that goes with the run at the latest.
+
+        Its path is short, so that the path of a Unix socket in it is not too long.
+        """
+        where = tempfile.gettempdir()
+        if len(os.fsencode(where)) > _LONGEST_PLACE and os.access(_SHORT_PLACE, os.W_OK | os.X_OK):
+            where = _SHORT_PLACE
+        path = self._promised(os.path.join(where, f"caseexec-{self.new_mark()}"))
         os.mkdir(path, 0o700)
         return path
 
-    def remove_directory(self, path: str) -> None:
-        """Remove a directory of :meth:`make_directory`; does nothing in a forked child."""
+    def _promised(self, path: str) -> str:
+        self.paths.add(path)
+        self._tell(os.path.basename(path), {"paths": [glob.escape(path)]})
+        return path
+
+    def remove(self, path: str) -> None:
+        """Remove one of these; does nothing in a forked child."""
         if self.pid != os.getpid():
             return
-        self.directories.discard(path)
+        self.paths.discard(path)
         if not remove_tree(path):
-            warnings.warn(f"the temporary directory {path} could not be removed", ResourceWarning, 2)
+            warnings.warn(f"{path} could not be removed", ResourceWarning, 2)
         else:
+            self.reaper.forget(os.path.basename(path))
+
+    def keep(self, path: str) -> None:
+        """Let one of these stay, as somebody is told of it."""
+        if self.pid == os.getpid():
+            self.paths.discard(path)
             self.reaper.forget(os.path.basename(path))
 
     # -- the end -------------------------------------------------------------------------------------------------------
 
     def sweep(self) -> None:
-        """End every group and remove every directory. Registered with :mod:`atexit`; a forked child's does nothing.
+        """End every group, remove every temporary file. Registered with :mod:`atexit`; a forked child's does nothing.
 
         A second interrupt while it waits makes it kill what is left at once. What goes wrong with one group is raised
         when all others have ended; that group is left to the reaper.
@@ -222,6 +253,8 @@ class Run:
             except BaseException:  # Most likely an impatient user: no more politeness, but none is left out.
                 deadline = Deadline(0)
         self.write_record()
+        ports.release_all()
+        self.reaper.forget("leases")
         self.reaper.close()
         if failure is not None:
             raise failure
@@ -245,8 +278,8 @@ class Run:
                 owned.forget()
             except Exception as error:
                 failure = error
-        for path in list(self.directories):
-            self.remove_directory(path)
+        for path in list(self.paths):
+            self.remove(path)
         return failure
 
 

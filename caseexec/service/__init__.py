@@ -3,10 +3,12 @@
 A declaration is checked when it is made, and makes an executor for each start.
 """
 
-from caseexec.service.base import Service
+from caseexec.service.base import SCOPES, Command, Service
+from caseexec.service.graph import Plan
 from caseexec.service.kinds import (
     CommandService,
     HTTPService,
+    OneShot,
     OutputService,
     PidService,
     TCPService,
@@ -14,10 +16,14 @@ from caseexec.service.kinds import (
 )
 
 __all__ = [
+    "SCOPES",
+    "Command",
     "CommandService",
     "HTTPService",
+    "OneShot",
     "OutputService",
     "PidService",
+    "Plan",
     "Service",
     "TCPService",
     "UnixSocketService",

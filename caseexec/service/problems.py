@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import os
 import re
 import shlex
@@ -20,6 +21,13 @@ NEEDED = {
     "check": "give the command that succeeds when the service is ready, such as pg_isready -p {port}",
 }
 
+CHOICES = {
+    "listener": ("ours", "any"),
+    "scope": ("test", "class", "module", "session"),
+    "if_missing": ("error", "skip"),
+    "restart": ("never", "on_crash", "test"),
+}
+
 
 def of_command(option: str, command: object, shell: bool) -> Problems:
     """A command is a string that can be split, or a list of strings."""
@@ -29,7 +37,7 @@ def of_command(option: str, command: object, shell: bool) -> Problems:
                 yield option, "it is empty: name the program to run and its arguments"
         except ValueError as error:
             yield option, f"{command!r} cannot be split into arguments: {error}"
-    elif isinstance(command, Sequence) and command:
+    elif isinstance(command, Sequence) and command and not isinstance(command, (bytes, bytearray)):
         if shell:
             yield option, f"{command!r} is a list, but a shell runs a string: write it as one, or leave shell out"
         elif not all(isinstance(item, (str, os.PathLike, int)) for item in command):
@@ -41,7 +49,7 @@ def of_command(option: str, command: object, shell: bool) -> Problems:
 def of_placeholders(option: str, template: object) -> Problems:
     """Every name in braces is a placeholder."""
     for name in names(template):
-        if name not in PLACEHOLDERS:
+        if name not in PLACEHOLDERS and "." not in name:
             known = ", ".join(f"{{{known}}}" for known in PLACEHOLDERS)
             hint = nearest(f"{{{name}}}", [f"{{{known}}}" for known in PLACEHOLDERS])
             literally = f"for the braces themselves write {{{{{name}}}}}"
@@ -60,6 +68,22 @@ def of_port(port: object, *, needed: bool, used: bool) -> Problems:
         yield "port", f"it is 0, so a free port is leased, but nothing tells the command which one: {told}"
 
 
+def of_port_pattern(pattern: object, port: object, *, used: bool) -> Problems:
+    """A service that chooses its port is not told one."""
+    wrong = list(of_pattern("port_pattern", pattern))
+    yield from wrong
+    if not wrong and not re.compile(pattern).groups:  # type: ignore[call-overload]
+        yield (
+            "port_pattern",
+            f"{pattern!r} must be a regular expression whose first group is the port, as in 'on (\\d+)'",
+        )
+    if port != 0:
+        yield "port", f"it is {port!r}, but the service chooses its own (port_pattern): leave one of them out"
+    if used:
+        unknown = "{port}, {address} and {url} are not known before it has started"
+        yield "port_pattern", f"the service chooses its own port, so {unknown}: write what means 'any' to it, often 0"
+
+
 def of_seconds(option: str, seconds: object) -> Problems:
     """A timeout is a number above 0, or None."""
     number = isinstance(seconds, (int, float)) and not isinstance(seconds, bool)
@@ -67,9 +91,24 @@ def of_seconds(option: str, seconds: object) -> Problems:
         yield option, f"{seconds!r} is no number of seconds above 0 (None: no limit)"
 
 
+def of_path(option: str, path: object) -> Problems:
+    """A path is a string, or a pathlib.Path; or there is none."""
+    if path is not None and not isinstance(path, (os.PathLike, str)):
+        yield option, f"{path!r} is no path: write a string, or a pathlib.Path"
+
+
+def of_pattern(option: str, pattern: object) -> Problems:
+    """A regular expression for text."""
+    if isinstance(pattern, str):
+        if problem := pattern_problem(pattern):
+            yield option, problem
+    elif not isinstance(pattern, re.Pattern) or not isinstance(pattern.pattern, str):
+        yield option, f"{pattern!r} is no regular expression for text: write a string"
+
+
 def of_signal(option: str, number: object) -> Problems:
-    """A signal is one of :mod:`signal`'s, or None."""
-    if number is not None and (not isinstance(number, int) or number not in signal.valid_signals()):
+    """A signal is one of :mod:`signal`'s."""
+    if not isinstance(number, int) or number not in signal.valid_signals():
         yield option, f"{number!r} is no signal: write signal.SIGTERM, signal.SIGINT or another of the signal module"
 
 
@@ -85,16 +124,46 @@ def of_strings(option: str, given: object) -> Problems:
             yield option, f"[{name!r}] is no string but {value!r}: write {str(value)!r}"
 
 
-def of_others(expected_returncode: object, daemonizes: object, listener: object, probe: object) -> Problems:
+def of_choices(service: object) -> Problems:
+    """One of some words."""
+    for option, choices in CHOICES.items():
+        chosen = getattr(service, option)
+        if chosen not in choices:
+            known = " or ".join(f'"{choice}"' for choice in choices)
+            yield option, f"it is {chosen!r}, but can only be {known}{nearest(str(chosen), choices)}"
+
+
+def of_sharing(after: object, reset: object) -> Problems:
+    """What a service waits for, and what is done between tests."""
+    if isinstance(after, str) or not isinstance(after, Sequence):
+        example = f"({after!r},)" if isinstance(after, str) else "(redis,)"
+        yield "after", f"{after!r} is no sequence of services, or of their names: write {example}"
+    elif wrong := [one for one in after if not isinstance(one, str) and not hasattr(one, "keeps_running")]:
+        yield "after", f"{wrong[0]!r} is neither a service nor the name of one"
+    if reset is not None:
+        yield from of_function("reset", reset)
+
+
+def of_function(option: str, given: object) -> Problems:
+    """A function that does its work when it is called."""
+    if not callable(given):
+        yield option, f"{given!r} is no function"
+    elif inspect.iscoroutinefunction(given):
+        problem = "is asynchronous, and nobody would wait for it: make it an ordinary function"
+        yield option, f"{getattr(given, '__name__', given)}() {problem} (asyncio.run() can be in there)"
+
+
+def of_others(expected_returncode: object, daemonizes: object, probe: object) -> Problems:
     """What is left."""
     if expected_returncode is not None and type(expected_returncode) is not int:
         yield "expected_returncode", f"{expected_returncode!r} is no number"
     if not isinstance(daemonizes, bool):
         yield "daemonizes", f"{daemonizes!r} is neither True nor False"
-    if listener not in ("ours", "any"):
-        yield "listener", f'{listener!r} is neither "ours" nor "any"{nearest(str(listener), ("ours", "any"))}'
-    if probe is not None and not callable(probe) and not isinstance(probe, Probe):
-        yield "probe", f"{probe!r} is neither a function nor a probe"
+    if probe is not None and not isinstance(probe, Probe):
+        if callable(probe):
+            yield from of_function("probe", probe)
+        else:
+            yield "probe", f"{probe!r} is neither a function nor a probe"
 
 
 def of_request(scheme: object, path: object, method: object, status: str) -> Problems:

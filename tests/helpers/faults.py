@@ -15,7 +15,7 @@ from caseexec import cgroup, processes
 from tests.helpers import faulty
 from tests.helpers.leaks import alive, soon
 from tests.helpers.programs import python
-from tests.helpers.runs import ROOT
+from tests.helpers.runs import ROOT, plain_environment
 
 PYTEST = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py"]
 RUNNERS = {
@@ -73,7 +73,7 @@ class FaultyRun:
 
     def _environment(self, variables: dict[str, str]) -> dict[str, str]:
         return {
-            **plain_environment(),
+            **_environment(),
             "TMPDIR": self.tmp,
             "XDG_RUNTIME_DIR": self.runtime,
             "FAULTS_NOTES": self.notes,
@@ -255,7 +255,7 @@ class Bystander:
     def __init__(self, directory: str) -> None:
         self._directory = directory
         self._process = subprocess.Popen(
-            [*python(faulty.FAMILY), directory, "0"], stdout=subprocess.DEVNULL, env=plain_environment()
+            [*python(faulty.FAMILY), directory, "0"], stdout=subprocess.DEVNULL, env=_environment()
         )
 
     def missing(self) -> list[str]:
@@ -276,12 +276,10 @@ class Bystander:
         self._process.wait()
 
 
-def plain_environment() -> dict[str, str]:
-    """Ours, without what the tools that run us have put there, and what makes each run compile the package anew."""
-    ours = {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")}
-    for name in ("PYTHONWARNINGS", "PYTHONDONTWRITEBYTECODE", "CASEEXEC_CGROUP", "CASEEXEC_REAPER", processes.MARK):
-        ours.pop(name, None)
-    return ours
+def _environment() -> dict[str, str]:
+    """A plain one, without what switches parts of the library."""
+    switches = ("CASEEXEC_CGROUP", "CASEEXEC_LOG_LIMIT", "CASEEXEC_REAPER", processes.MARK)
+    return {name: value for name, value in plain_environment().items() if name not in switches}
 
 
 def notes(directory: str, name: str) -> list[str]:

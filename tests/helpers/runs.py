@@ -11,14 +11,23 @@ from tests.helpers.leaks import NothingRemains, soon
 ROOT = os.path.dirname(os.path.dirname(os.path.dirname(os.path.abspath(__file__))))
 
 
+# What changes how a runner prints: a CI server's names for itself, with which pytest cuts no message, and colours.
+LOOKS = ("CI", "BUILD_NUMBER", "FORCE_COLOR", "PY_COLORS")
+
+
+def plain_environment() -> dict[str, str]:
+    """Ours, without what the tools that run us have put there, and what makes each run compile the package anew."""
+    theirs = ("PYTHONWARNINGS", "PYTHONDONTWRITEBYTECODE", *LOOKS)
+    return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_") and name not in theirs}
+
+
 class RunCase(NothingRemains):
     """Runs programs in a directory and a temporary directory of their own."""
 
     def setUp(self) -> None:
         super().setUp()
         self.run_tmp = self.make_dir("run")
-        self.environment = {**os.environ, "TMPDIR": self.run_tmp, "PYTHONPATH": ROOT, "PYTHONDEVMODE": "1"}
-        self.environment.pop("PYTHONWARNINGS", None)
+        self.environment = {**plain_environment(), "TMPDIR": self.run_tmp, "PYTHONPATH": ROOT, "PYTHONDEVMODE": "1"}
 
     def write(self, name: str, source: str) -> str:
         path = self.path(name)

@@ -8,7 +8,7 @@ import unittest
 
 from tests.helpers.runs import ROOT, RunCase
 
-EXAMPLES = sorted(pathlib.Path(ROOT, "docs", "examples").glob("*.py"))
+EXAMPLES = sorted(pathlib.Path(ROOT, "docs", "examples").glob("test_*.py"))
 
 
 class ExamplesTests(RunCase):

@@ -1,24 +1,17 @@
-"""Mixins that give a test class its service: started before its tests, gone after them.
-
-They derive from :class:`unittest.TestCase`, so that a mixin named behind ``TestCase``, where Python would never call
-it, is an error when the class is defined.
-"""
+"""Mixins for a test class with one service, whose options are attributes of the class."""
 
 from __future__ import annotations
 
 import re
-import sys
-import unittest
-import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import fields
 from typing import TYPE_CHECKING, Any, ClassVar, cast
 
 from caseexec import service as declarations
-from caseexec.errors import DeclarationError, LeakedProcessWarning, ServiceNotStarted
+from caseexec.errors import DeclarationError
+from caseexec.mixins.base import ServicesMixin, label
 from caseexec.placeholders import nearest
-from caseexec.scopes import Launch
-from caseexec.service import Service
+from caseexec.service import Command, Plan, Service
 
 if TYPE_CHECKING:
     import os
@@ -32,7 +25,6 @@ if TYPE_CHECKING:
         TCPExecutor,
         UnixSocketExecutor,
     )
-    from caseexec.executors.command import Command
     from caseexec.probes import Probe
 
 __all__ = [
@@ -51,23 +43,14 @@ __unittest = __tracebackhide__ = True
 _PREFIX = "service_"
 
 
-class _NotStarted:
-    """In the place of the service while there is none."""
+class _TheService:
+    """The attribute ``service``, whose declaration is made of others."""
 
-    def __get__(self, instance: object, owner: type) -> None:
-        raise _not_started(owner)
-
-
-def _not_started(cls: type) -> ServiceNotStarted:
-    overriding = next(base for base in cls.__mro__ if "setUpClass" in vars(base))
-    return ServiceNotStarted(_label(cls), None if issubclass(ServiceMixin, overriding) else _label(overriding))
+    def __get__(self, instance: object, owner: type[ServicesMixin]) -> Executor:
+        return owner._service_named("service")
 
 
-def _label(cls: type) -> str:
-    return f"{cls.__module__}.{cls.__qualname__}"
-
-
-class ServiceMixin(unittest.TestCase):
+class ServiceMixin(ServicesMixin):
     """What all these mixins have in common; use one of its subclasses.
 
     The class attributes ``service_...`` declare the service: they are read, never written. In the command, the
@@ -96,9 +79,18 @@ class ServiceMixin(unittest.TestCase):
     :cvar service_probe: a further probe, or a function that is called with the executor; all must hold.
     :cvar service_listener: ``"ours"``, the default: a stranger on our port is an error; ``"any"``: whoever listens may
         answer.
+    :cvar service_port_pattern: for one that chooses its port and writes that: a regular expression, whose first group
+        is the port.
+    :cvar service_if_missing: ``"error"``, the default, or ``"skip"``: where the program is not installed the tests are
+        skipped, unless ``CASEEXEC_REQUIRE`` is ``1``.
+    :cvar service_after: other services of the class that must be ready before this one starts.
+    :cvar service_scope: ``"test"``, ``"class"`` (the default), ``"module"`` or ``"session"``: who shares it.
+    :cvar service_restart: ``"never"``, the default: one that died is an error; ``"on_crash"``: it is started again
+        before the next test; ``"test"``: it is started anew for each test.
+    :cvar service_reset: a function that is called with the executor before each test.
     """
 
-    service: ClassVar[Executor] = cast("Executor", _NotStarted())
+    service: ClassVar[Executor] = cast("Executor", _TheService())
 
     service_command: ClassVar[Command | None] = Service.command
     service_host: ClassVar[str] = Service.host
@@ -115,25 +107,37 @@ class ServiceMixin(unittest.TestCase):
     service_daemonizes: ClassVar[bool] = Service.daemonizes
     service_probe: ClassVar[Probe | Callable[..., object] | None] = Service.probe
     service_listener: ClassVar[str] = Service.listener
+    service_port_pattern: ClassVar[str | re.Pattern[str] | None] = Service.port_pattern
+    service_if_missing: ClassVar[str] = Service.if_missing
+    service_after: ClassVar[Sequence[Service[Any] | str]] = Service.after
+    service_scope: ClassVar[str] = Service.scope
+    service_restart: ClassVar[str] = Service.restart
+    service_reset: ClassVar[Callable[..., object] | None] = Service.reset
 
-    _service_kind: ClassVar[type[Service]] = Service
-    _service_launch: ClassVar[Launch]
+    _service_kind: ClassVar[type[Service[Any]]] = Service
+    _nameless_service = "service"
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
+        kinds = [base for base in cls.__mro__ if vars(base).get("_service_kind", Service) is not Service]
+        if len(kinds) > 1:
+            mixins = " and ".join(kind.__name__ for kind in kinds)
+            raise DeclarationError(label(cls), f"{mixins} have one service each, called 'service': declare the others")
         super().__init_subclass__(**kwargs)
-        cls._check_service_names()
-        if cls.service_command is not None and cls._service_kind is not Service:
-            cls._service_declaration()
 
     @classmethod
-    def _check_service_names(cls) -> None:
+    def _check_attributes(cls) -> None:
+        if isinstance(vars(cls).get("service"), Service):
+            problem = (
+                f"with {cls._service_kind.__name__}Mixin it is made of the attributes service_...: rename this one"
+            )
+            raise DeclarationError(f"{label(cls)}.service", problem)
         options = {_PREFIX + option.name for option in fields(cls._service_kind) if option.name != "where"}
         for name, value in vars(cls).items():
             if not name.startswith(_PREFIX) or name in options:
                 continue
             # Methods of one's own may be called service_something, as long as they are no misspelt attribute.
             if not callable(getattr(value, "__func__", value)) and not isinstance(value, property):
-                raise DeclarationError(f"{_label(cls)}.{name}", cls._unknown(name, options))
+                raise DeclarationError(f"{label(cls)}.{name}", cls._unknown(name, options))
 
     @classmethod
     def _unknown(cls, name: str, options: set[str]) -> str:
@@ -144,66 +148,28 @@ class ServiceMixin(unittest.TestCase):
         return f"{mixin} has no such attribute{nearest(name, options) or ': ' + ', '.join(sorted(options))}"
 
     @classmethod
-    def _service_declaration(cls) -> Service:
+    def _service_declaration(cls) -> Service[Any]:
         options = [option.name for option in fields(cls._service_kind) if option.name != "where"]
         # vars() of each class in turn, as a function for service_probe must not become a method.
         given = {name: _raw(cls, _PREFIX + name) for name in options}
-        return cls._service_kind(**given, where=f"{_label(cls)}.{_PREFIX}")
+        return cls._service_kind(**given, where=f"{label(cls)}.{_PREFIX}")
 
     @classmethod
-    def setUpClass(cls) -> None:
-        """Start the service and wait until it is ready; then ``super().setUpClass()``."""
-        launch = Launch(cls._service_declaration(), _label(cls))
-        cls._service_launch = launch
-        cls.addClassCleanup(cls._end_leaked_service, launch)
-        cls.service = launch.start()
-        try:
-            super().setUpClass()
-        except BaseException:
-            # After a KeyboardInterrupt or SystemExit no class cleanup is run.
-            cls._forget_service()
-            launch.discard()
-            raise
+    def service_declarations(cls) -> dict[str, Service[Any]]:
+        """The services of this class by attribute: ``service``, and those that are declared beside it."""
+        found = super().service_declarations()
+        if cls.service_command is not None and cls._service_kind is not Service:
+            found["service"] = cls._service_declaration()
+        return found
 
     @classmethod
-    def tearDownClass(cls) -> None:
-        """``super().tearDownClass()``; then stop the service."""
-        try:
-            super().tearDownClass()
-        finally:
-            cls._forget_service()
-            if "_service_launch" in vars(cls):  # Else a setUpClass without super(), which each test has told of.
-                cls._service_launch.stop()
+    def _place(cls, name: str) -> str:
+        return f"{label(cls)}.{_PREFIX}" if name == "service" else super()._place(name)
 
     @classmethod
-    def _forget_service(cls) -> None:
-        if "service" in vars(cls):
-            del cls.service
-
-    @classmethod
-    def _end_leaked_service(cls, launch: Launch) -> None:
-        cls._forget_service()
-        command = launch.executor.command if launch.executor else ""
-        # unittest notes the failure on the class; pytest cleans up while it handles it.
-        failed = getattr(cls, "_classSetupFailed", False) or sys.exc_info()[0] is not None
-        left = launch.discard()
-        if left:
-            why = (
-                "setUpClass failed after the service had started"
-                if failed
-                else "tearDownClass did not stop it: does it call super().tearDownClass()?"
-            )
-            warnings.warn(LeakedProcessWarning(_label(cls), command, left, why), stacklevel=2)
-
-    def run(self, result: unittest.TestResult | None = None) -> unittest.TestResult | None:
-        """Run the test; without its service it is an error."""
-        if "service" not in vars(type(self)):
-            # In place of setUp, and not of the test: a skipped one stays skipped.
-            self.setUp = self._service_missing  # type: ignore[method-assign]
-        return super().run(result)
-
-    def _service_missing(self) -> None:
-        raise _not_started(type(self))
+    def _final_service_plan(cls) -> Plan:
+        cls._service_declaration()  # A class without a command can be a base, but not be run.
+        return super()._final_service_plan()
 
 
 def _raw(cls: type, name: str) -> Any:
@@ -256,7 +222,7 @@ class UnixSocketServiceMixin(ServiceMixin):
 
     _service_kind = declarations.UnixSocketService
     service: ClassVar[UnixSocketExecutor]
-    service_socket: ClassVar[str] = declarations.UnixSocketService.socket
+    service_socket: ClassVar[str | os.PathLike[str]] = declarations.UnixSocketService.socket
 
 
 class PidServiceMixin(ServiceMixin):
@@ -267,7 +233,7 @@ class PidServiceMixin(ServiceMixin):
 
     _service_kind = declarations.PidService
     service: ClassVar[PidExecutor]
-    service_pid_file: ClassVar[str] = declarations.PidService.pid_file
+    service_pid_file: ClassVar[str | os.PathLike[str]] = declarations.PidService.pid_file
 
 
 class CommandServiceMixin(ServiceMixin):

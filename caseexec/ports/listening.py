@@ -1,28 +1,18 @@
-"""Leases of free ports, and who listens on a port."""
+"""Who listens on a port."""
 
 from __future__ import annotations
 
-import errno
 import ipaddress
-import random
 import socket
 import struct
 import sys
 from collections.abc import Iterator
 from typing import NamedTuple
 
-__all__ = ["Listener", "free_port", "is_free", "listeners", "release"]
+__all__ = ["Listener", "listeners"]
 
 # Its frames are left out of the traceback of a failed class, by unittest and by pytest.
 __unittest = __tracebackhide__ = True
-
-# The kernel gives ports of its own range to outgoing connections, at any moment; a lease is taken from below it.
-_LOWEST = 10_000
-_EPHEMERAL = "/proc/sys/net/ipv4/ip_local_port_range"
-
-_leased: dict[int, object] = {}
-# Not the shared generator: a suite that seeds it in each worker would draw the same ports in each.
-_random = random.SystemRandom()
 
 
 class Listener(NamedTuple):
@@ -33,69 +23,6 @@ class Listener(NamedTuple):
     inode: int | None = None
     uid: int | None = None
     pid: int | None = None
-
-
-def free_port(host: str = "127.0.0.1") -> int:
-    """Lease a TCP port on which nothing listens. It is not given out again by this process until :func:`release`.
-
-    :raises OSError: no port is free, or *host* is no address of this machine.
-    """
-    lease = object()
-    for port in _candidates(host):
-        if _leased.setdefault(port, lease) is lease:  # One step, so that two threads cannot both have it.
-            # Strictly: not every server takes a port that still remembers connections (TIME_WAIT).
-            if is_free(host, port, remembering=False):
-                return port
-            release(port)
-    raise OSError(errno.EADDRINUSE, f"no free port on {host}")
-
-
-def release(port: int) -> None:
-    """Give a lease back."""
-    _leased.pop(port, None)
-
-
-def is_free(host: str, port: int, *, remembering: bool = True) -> bool:
-    """Whether a server could listen on this port now.
-
-    :param remembering: a port counts as free that only remembers connections which have ended (TIME_WAIT), as most
-        servers take it (SO_REUSEADDR).
-    :raises OSError: *host* is no address of this machine.
-    """
-    with socket.socket(_family(host), socket.SOCK_STREAM) as sock:
-        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, remembering)
-        try:
-            sock.bind((host, port))
-            sock.listen(1)
-        except OSError as error:
-            if error.errno in (errno.EADDRINUSE, errno.EACCES):
-                return False
-            raise
-    return True
-
-
-def _candidates(host: str) -> Iterator[int]:
-    highest = _lowest_ephemeral()
-    if highest - _LOWEST > 1000:
-        for _ in range(200):
-            yield _random.randrange(_LOWEST, highest)
-    for _ in range(200):
-        with socket.socket(_family(host), socket.SOCK_STREAM) as sock:
-            sock.bind((host, 0))
-            port: int = sock.getsockname()[1]
-        yield port
-
-
-def _lowest_ephemeral() -> int:
-    try:
-        with open(_EPHEMERAL) as file:
-            return int(file.read().split()[0])
-    except (OSError, ValueError):
-        return 49_152  # RFC 6335, and macOS
-
-
-def _family(host: str) -> socket.AddressFamily:
-    return socket.getaddrinfo(host, None, type=socket.SOCK_STREAM)[0][0]
 
 
 def listeners(host: str, port: int) -> list[Listener]:
