@@ -28,7 +28,8 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, NamedTuple, Protocol
 
-HOST = "127.0.0.1"
+from benchmarks.ports import HOST, free_port
+
 BANNER = "ready"
 START_TIMEOUT = 30
 LONGEST_DELAY = 0.030  # seconds; drawn for every round, so that nobody's sleeps fit the service by chance
@@ -183,15 +184,6 @@ class Turn:
 
 def now() -> float:
     return time.monotonic_ns() / 1e6
-
-
-def free_port() -> int:
-    while True:
-        port = random.randrange(10_000, 30_000)  # Below those that the kernel gives to connections.
-        with socket.socket() as sock, suppress(OSError):
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-            sock.bind((HOST, port))
-            return port
 
 
 def service(kind: str, turn: Turn, delay: float | None = None, *, serves: str = "") -> Job:

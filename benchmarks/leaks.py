@@ -17,7 +17,8 @@ import time
 from collections.abc import Sequence
 from contextlib import suppress
 
-from benchmarks.compare import SERVICE, free_port, now
+from benchmarks.compare import SERVICE, now
+from benchmarks.ports import free_port
 
 LATER = 8  # starts in one run after the first
 # Between two starts (seconds): a kernel that has just moved a process moves the next one faster.
