@@ -92,6 +92,19 @@ class OutputLogTests(NothingRemains):
         self.write(b"the banner")
         self.assertTrue(self.find("banner"))
 
+    def test_a_match_that_was_the_last_that_was_written_may_turn_out_to_be_longer_or_none(self) -> None:
+        os.write(self.log.writer, b"on 41")
+        longer, none = (self.log.search(re.compile(pattern), 0) for pattern in (r"on (\d+)", r"on \d+$"))
+        self.assertEqual((longer.look()[1], none.look()[0]), ("41", "on 41"))
+        os.write(self.log.writer, b"25 and more")
+        self.assertEqual((longer.look()[1], longer.end), ("4125", 7))
+        self.assertIsNone(none.look())
+
+    def test_a_match_that_goes_on_in_the_next_piece_is_whole(self) -> None:
+        text = b"." * (64 * 1024 - 5) + b"on 4125 and more"
+        os.write(self.log.writer, text)
+        self.assertEqual(self.log.search(re.compile(r"on (\d+)"), 0).look()[1], "4125")
+
     def test_the_end_of_the_first_match_is_told_in_bytes(self) -> None:
         self.write(b"\xff\xc3\xa4 ready, steady\nready\n")
         end = self.log.find(re.compile("ready"))

@@ -16,6 +16,7 @@ from caseexec import errors, ports
 from caseexec.executors import HTTPExecutor, TCPExecutor, UnixSocketExecutor, portfinder
 from caseexec.executors.portfinder import PortFinder
 from caseexec.mixins import OutputServiceMixin, ServicesMixin, TCPServiceMixin, results
+from caseexec.output import OutputLog, Search
 from caseexec.registry import current_run
 from caseexec.scopes import services, shared
 from caseexec.service import (
@@ -1602,6 +1603,22 @@ class PortPatternTests(MixinCase):
 
         with mock.patch.object(PortFinder, "_is_whole", is_whole), mock.patch.object(portfinder, "_SILENCE", 20):
             self.assert_passes(Case)
+
+    def test_a_piece_that_comes_when_the_first_was_just_read_is_waited_for(self) -> None:
+        log = OutputLog().open()
+        self.addCleanup(log.remove)
+        os.write(log.writer, b"on port 411")
+        original = Search.look
+
+        def look(self, stop) -> object:
+            match = original(self, stop)
+            os.write(log.writer, b"25\n" if log.mark() == 11 else b"")
+            return match
+
+        finder = PortFinder(r"on port (\d+)")
+        with mock.patch.object(Search, "look", look):
+            self.assertIsNone(finder.look([log], lambda: False))
+            self.assertEqual(finder.look([log], lambda: False), 41125)
 
     def test_what_it_never_tells_is_awaited_in_words(self) -> None:
         class Case(ServicesMixin):

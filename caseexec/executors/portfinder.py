@@ -45,20 +45,18 @@ class PortFinder:
         :raises DeclarationError: what the group has matched is none.
         """
         self._searches = self._searches or [log.search(self._pattern, log.begin) for log in logs]
-        for log, search in zip(logs, self._searches, strict=True):
+        for search in self._searches:
             match = search.look(stop)
-            if match and self._is_whole(search.end, log.mark()):
+            if match and self._is_whole(search.end, search.seen):
                 return self._port(match[1])
-            if match:
-                self._searches = []
         return None
 
-    def _is_whole(self, end: int, size: int) -> bool:
+    def _is_whole(self, end: int, seen: int) -> bool:
         """Whether more was written behind a match, or nothing for a while: a port may come in two pieces."""
-        if end < size:
+        if end < seen:
             return True
-        if self._end is None or self._end[0] != size:
-            self._end = size, Deadline(_SILENCE)
+        if self._end is None or self._end[0] != seen:
+            self._end = seen, Deadline(_SILENCE)
         return self._end[1].expired()
 
     def _port(self, text: str | None) -> int:
