@@ -226,7 +226,7 @@ def _reap(options: argparse.Namespace) -> int:
         left |= False in [_reap_run(run, options.dry_run) for run in todo]
         todo = [run for run in within if not run.alive and record.exists(run)]
     if not options.dry_run:
-        for where in (record.directory(), *further):
+        for where in {record.directory(), record.lease_directory(), *further}:
             record.prune_leases(where)
     if not (chosen or unknown or unreadable):
         print(f"nothing is left by dead runs (the records are in {record.directory()})")

@@ -42,7 +42,7 @@ class LeaseCase(NothingRemains):
         patch = mock.patch.dict(os.environ, XDG_RUNTIME_DIR=runtime)
         patch.start()
         self.addCleanup(patch.stop)
-        self.where = record.directory()
+        self.where = record.lease_directory()
         self.addCleanup(lambda: self.assertEqual(os.listdir(runtime), [], "leases remain"))
 
     def leased(self) -> list[str]:
@@ -714,8 +714,8 @@ class FallbackTests(LeaseCase):
     def test_without_a_temporary_directory_it_is_told_too(self) -> None:
         self.where = f"caseexec-{os.getuid()}"
         error = FileNotFoundError(2, "No usable temporary directory found in ['/tmp']")
-        with mock.patch.object(place, "directory", side_effect=error), self.told_once(f"{error}{self.REMEDY}"):
-            with mock.patch.object(record, "directory", place.directory):
+        with mock.patch.object(record, "lease_directory", side_effect=error):
+            with self.told_once(f"{error}{self.REMEDY}"):
                 self.lease()
 
     def test_a_forked_child_leases_none_that_only_its_parent_knows(self) -> None:

@@ -85,6 +85,13 @@ class DirectoryTests(RecordCase):
     def test_it_is_below_the_runtime_directory_of_the_user(self) -> None:
         self.assertEqual(self.directory(self.path("runtime")), self.path("runtime/caseexec"))
 
+    def test_that_of_the_leases_is_the_same_for_runs_with_another_temporary_directory(self) -> None:
+        self.assertEqual(record.lease_directory(), record.directory())
+        with mock.patch.dict(os.environ, XDG_RUNTIME_DIR=""):
+            self.assertEqual(record.lease_directory(), f"/tmp/caseexec-{os.getuid()}")
+            with mock.patch.object(os, "access", return_value=False):
+                self.assertEqual(record.lease_directory(), self.fallback)
+
     def test_without_one_it_is_in_the_temporary_directory(self) -> None:
         with mock.patch.dict(os.environ):
             del os.environ["XDG_RUNTIME_DIR"]
@@ -177,7 +184,7 @@ class TrustTests(RecordCase):
         record.write(a_run(), self.where)
         os.chown(self.where, NOBODY, NOBODY)
         name = processes.user_name(NOBODY)
-        self.assert_refused(f"{self.where} belongs to user {name}; remove it, or set TMPDIR to a directory of your own")
+        self.assert_refused(f"{self.where} belongs to user {name}; remove it, or set XDG_RUNTIME_DIR to one of yours")
         self.assertEqual(os.listdir(self.where), ["c0de.json"], "nor is anything removed there")
 
     def test_one_that_others_can_enter_is_refused(self) -> None:

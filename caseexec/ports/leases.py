@@ -1,7 +1,7 @@
 """Leases of free ports: this process knows its own, and all processes of this user see them as files.
 
-The files are in the directory of the records (:mod:`caseexec.record.leases`). Where that can't be used, a lease is
-known to this process only.
+They are files (:mod:`caseexec.record.leases`). Where their directory can't be used, a lease is known to this process
+only.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ def free_port(host: str = "127.0.0.1") -> int:
     """Lease a TCP port on which nothing listens.
 
     It is not given out again, by this process or another one of this user, until :func:`release` or the end of this
-    process. Processes know of each other's leases when they have the same directory for their records.
+    process. Processes know of each other's leases when they have the same ``XDG_RUNTIME_DIR``, or none.
 
     :raises OSError: no port is free, or *host* is no address of this machine.
     """
@@ -93,7 +93,7 @@ def _enter(port: int) -> bool:
         return True
     where = f"caseexec-{os.getuid()}"
     try:
-        where = os.path.abspath(record.directory())
+        where = os.path.abspath(record.lease_directory())
         _begin(where)
         # Before it is there, so that it is given back whatever happens.
         _leased[port] = record.lease_path(where, port)

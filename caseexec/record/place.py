@@ -15,7 +15,17 @@ from contextlib import suppress
 from caseexec import processes
 from caseexec.errors import RecordWarning
 
-__all__ = ["Refused", "checked", "directory", "elsewhere", "has_ended", "is_over", "system", "tell_unusable"]
+__all__ = [
+    "Refused",
+    "checked",
+    "directory",
+    "elsewhere",
+    "has_ended",
+    "is_over",
+    "lease_directory",
+    "system",
+    "tell_unusable",
+]
 
 _told: set[str] = set()
 
@@ -27,6 +37,12 @@ class Refused(OSError):
 def directory() -> str:
     """Where the records are: ``$XDG_RUNTIME_DIR/caseexec``, or ``caseexec-<uid>`` in the temporary directory."""
     return _directory(os.environ, tempfile.gettempdir())
+
+
+def lease_directory() -> str:
+    """Where the leases of ports are: where the records are, but whatever TMPDIR is; the ports are the same."""
+    tmp = "/tmp"  # noqa: S108
+    return _directory(os.environ, tmp if os.access(tmp, os.W_OK | os.X_OK) else tempfile.gettempdir())
 
 
 def _directory(environment: Mapping[str, str], tmp: str) -> str:
@@ -78,7 +94,7 @@ def checked(path: str) -> str:
         raise Refused(f"{path} is no directory{' but a link' if stat.S_ISLNK(found.st_mode) else ''}; remove it")
     if found.st_uid != os.getuid():
         owner = processes.user_name(found.st_uid)
-        raise Refused(f"{path} belongs to user {owner}; remove it, or set TMPDIR to a directory of your own")
+        raise Refused(f"{path} belongs to user {owner}; remove it, or set XDG_RUNTIME_DIR to one of yours")
     if stat.S_IMODE(found.st_mode) & 0o077:
         raise Refused(f"{path} can be entered by other users; remove it, or: chmod 700 {path}")
     return path

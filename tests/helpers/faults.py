@@ -1,5 +1,6 @@
 """Runs that are hit by a fault, and what they leave behind."""
 
+import glob
 import itertools
 import os
 import re
@@ -11,7 +12,7 @@ import time
 from collections.abc import Iterator
 from contextlib import suppress
 
-from caseexec import cgroup, processes
+from caseexec import cgroup, processes, record
 from tests.helpers import faulty
 from tests.helpers.leaks import alive, soon
 from tests.helpers.programs import python
@@ -45,7 +46,6 @@ class FaultyRun:
         self.directory = directory
         self.notes, work = self._make("notes"), self._make("work")
         self.tmp = beside.tmp if beside else self._make("tmp")
-        self.runtime = beside.runtime if beside else self._make("runtime")
         with open(os.path.join(work, "test_it.py"), "w") as file:
             file.write(textwrap.dedent(module))
         self._table = processes.table()
@@ -75,7 +75,6 @@ class FaultyRun:
         return {
             **_environment(),
             "TMPDIR": self.tmp,
-            "XDG_RUNTIME_DIR": self.runtime,
             "FAULTS_NOTES": self.notes,
             "PYTHONPATH": ROOT,
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
@@ -206,17 +205,23 @@ class FaultyRun:
         return faulty.answers(port, self.notes)
 
     def files(self) -> set[str]:
-        """What is in its temporary directories, but for the log of a start that failed, which the error names."""
+        """What is in its temporary directory, and its leases, but for the log of a start that failed, which the error names."""
         output = self.output()
         inside = (
-            os.path.join(directory, name)
-            for top in (self.tmp, self.runtime)
-            for directory, names, files in os.walk(top)
-            for name in (*names, *files)
+            os.path.join(directory, name) for directory, names, files in os.walk(self.tmp) for name in (*names, *files)
         )
         # By such a file the standard library's tempfile tries whether it can write there.
         ours = (path for path in inside if not re.fullmatch(r"[a-z0-9_]{8}", os.path.basename(path)))
-        return {path for path in ours if not (path.endswith(".log") and (self.logs_may_stay or path in output))}
+        left = {path for path in ours if not (path.endswith(".log") and (self.logs_may_stay or path in output))}
+        return left | set(self._leases())
+
+    def _leases(self) -> Iterator[str]:
+        """The leases of who was seen; whoever runs beside has its own in the same place."""
+        where, holders = record.lease_directory(), {f"{identity.pid} {identity.born}" for identity in self._seen}
+        for path in glob.glob(record.lease_path(where, "*")):
+            with suppress(OSError), open(path) as file:
+                if file.read().rpartition(f" {record.system()}")[0] in holders:
+                    yield path
 
     def _cgroups(self) -> Iterator[str]:
         parent, runs = cgroup.own_directory(), self.noted("runs")

@@ -13,6 +13,9 @@ from caseexec import ports, processes
 from caseexec.deadline import Deadline
 from caseexec.registry import current_run
 
+# Without it all tests, and the runs that they make, share the leases of ports, whatever their TMPDIR is.
+os.environ.pop("XDG_RUNTIME_DIR", None)
+
 # For a run that a test makes: a reaper ends whoever carries the mark of its run, on the whole machine.
 RUN_ID = f"cafe{os.getpid():08x}"
 
