@@ -8,7 +8,7 @@ import threading
 import unittest
 from unittest import mock
 
-from caseexec import errors, ports, record
+from caseexec import errors, ports
 from caseexec.executors.fate import Cancelled
 from caseexec.registry import current_run
 from caseexec.scopes import Launch
@@ -89,6 +89,53 @@ class InOrderTests(unittest.TestCase):
                 while True:  # It may come a moment later.
                     started.wait(0.001)
 
+    def test_one_whose_start_was_interrupted_does_nothing_when_it_comes_to_life(self) -> None:
+        start, late, done = threading.Thread.start, [], []
+
+        def interrupted(thread: threading.Thread) -> None:
+            late.append(thread)
+            raise KeyboardInterrupt
+
+        with mock.patch.object(threading.Thread, "start", interrupted), self.assertRaises(KeyboardInterrupt):
+            in_order({"a": [], "b": []}, done.append)
+        for thread in late:
+            start(thread)
+            thread.join()
+        self.assertEqual((len(late), done), (1, []))
+
+    def test_or_is_waited_for(self) -> None:
+        start, done, working, cancelled = threading.Thread.start, [], threading.Event(), threading.Event()
+
+        def work(name: str) -> None:
+            working.set()
+            cancelled.wait(60)
+            done.append(name)
+
+        def interrupted(thread: threading.Thread) -> None:
+            start(thread)
+            working.wait(60)
+            raise KeyboardInterrupt
+
+        with mock.patch.object(threading.Thread, "start", interrupted):
+            # As if it had come to life only after the last look.
+            with mock.patch.object(threading.Thread, "is_alive", lambda thread: False):
+                with self.assertRaises(KeyboardInterrupt):
+                    in_order({"a": [], "b": []}, work, lambda name: cancelled.set())
+        self.assertEqual(len(done), 1)
+
+    def test_an_interrupt_that_a_lock_hides_in_an_error_of_its_own_is_raised(self) -> None:
+        done = []
+
+        def hidden(thread: threading.Thread) -> None:
+            try:
+                raise KeyboardInterrupt
+            except KeyboardInterrupt:
+                raise RuntimeError("release unlocked lock")
+
+        with mock.patch.object(threading.Thread, "start", hidden), self.assertRaises(KeyboardInterrupt):
+            in_order({"a": [], "b": []}, done.append)
+        self.assertEqual(done, [])
+
     def test_one_whose_work_can_be_cancelled_only_later_is_cancelled_then(self) -> None:
         begun, cancelled = threading.Event(), []
 
@@ -105,8 +152,10 @@ class InOrderTests(unittest.TestCase):
     def test_who_was_interrupted_twice_waits_at_exit_for_those_that_are_under_way(self) -> None:
         program = textwrap.dedent("""
             import threading, time
+            from caseexec.scopes import together
             from caseexec.scopes.together import in_order
 
+            together._PATIENCE = 60
             cancelled, working = threading.Event(), threading.Event()
 
             def work(name):
@@ -151,9 +200,8 @@ class InOrderTests(unittest.TestCase):
 
 
 def leased_ports() -> list[str]:
-    """What is leased by any process that has its temporary directory here."""
-    where = record.directory()
-    return [name for name in os.listdir(where) if name.startswith("port-")] if os.path.isdir(where) else []
+    """What this process has leased."""
+    return [os.path.basename(path) for path in ports.leases._leased.values()]
 
 
 class LaunchTests(NothingRemains):

@@ -6,6 +6,7 @@ import atexit
 import functools
 import graphlib
 import queue
+import sys
 import threading
 from collections.abc import Callable, Hashable, Iterable, Mapping
 from contextlib import suppress
@@ -97,6 +98,8 @@ class _Crew(Generic[_Name]):
         self._work = work
         self._threads: dict[_Name, threading.Thread] = {}
         self._news: queue.SimpleQueue[None] = queue.SimpleQueue()
+        self._begun: set[_Name] = set()
+        self._closed = False
 
     def has_failed(self, at_all: bool) -> bool:
         """Whether something has, or else at least an interrupt came."""
@@ -115,16 +118,23 @@ class _Crew(Generic[_Name]):
         self._threads[name] = thread
         _left.add(thread)
         _notice_exit()
+        outer = sys.exc_info()[1]
         try:
             thread.start()
-        except RuntimeError:
+        except RuntimeError as error:
+            interrupt = error.__context__
+            # An interrupt in the wait for the thread may come between two steps of a lock, which then hides it.
+            if interrupt is not None and interrupt is not outer and not isinstance(interrupt, Exception):
+                raise interrupt from None
             del self._threads[name]
             return False
         return True
 
     def _do(self, name: _Name) -> None:
         try:
-            self._work(name)
+            self._begun.add(name)  # Before it looks: one of the two sees the other, here or in _late.
+            if not self._closed:
+                self._work(name)
         except BaseException as error:
             self.errors.append(error)
         finally:
@@ -139,7 +149,7 @@ class _Crew(Generic[_Name]):
     def finish(self, cancel: Callable[[_Name], object] | None) -> None:
         """Wait until nothing is under way."""
         try:
-            while under_way := self._under_way():
+            while under_way := self._under_way() or self._late():
                 if cancel and self.errors:
                     for name in under_way:
                         cancel(name)
@@ -158,3 +168,8 @@ class _Crew(Generic[_Name]):
         waiting = [(name, thread) for name, thread in self._threads.items() if name not in self.over]
         # One whose start was interrupted may live in a moment, or never.
         return [name for name, thread in waiting if any(thread.is_alive() for _ in Deadline(_LOOK).turns())]
+
+    def _late(self) -> list[_Name]:
+        """Those whose start was interrupted and whose thread has come to life only now; no other will do anything."""
+        self._closed = True
+        return [name for name in self._threads if name in self._begun and name not in self.over]
