@@ -17,7 +17,7 @@ import sys
 
 TYPE_CHECKING = False
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Sequence
+    from collections.abc import Container, Iterator, Sequence
 
 __all__ = ["available", "command"]
 
@@ -91,17 +91,25 @@ def _pass_signals_on() -> None:
             continue
 
 
-_asked_to_end = False
+# The signal that has asked it to end, 0: none; and the children that it was passed on to.
+_asked_to_end = 0
+_told: set[int] = set()
 
 
 def _pass_on(number: int, frame: object) -> None:
     global _asked_to_end
-    _asked_to_end |= number in (int(sys.argv[1]), signal.SIGTERM, signal.SIGINT, signal.SIGQUIT)
+    if number in (int(sys.argv[1]), signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+        _asked_to_end = number
+    _tell_children(number, ())
+
+
+def _tell_children(number: int, but: Container[int]) -> None:
     before = signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # One at a time.
     group = os.getpgrp()
     for child in _children():
         try:
-            if os.getpgid(child) != group:  # The others have it from whoever signalled the group.
+            if child not in but and os.getpgid(child) != group:  # The others have it from whoever signalled the group.
+                _told.add(child)
                 os.kill(child, number)
         except (ProcessLookupError, PermissionError):  # Or another user's, by a set-user-id program.
             continue
@@ -142,9 +150,12 @@ def _wait_for_all(child: int) -> int:
             ended, status = os.wait()
         except ChildProcessError:
             return code
+        _told.discard(ended)
         if ended == child:
             code = os.waitstatus_to_exitcode(status)
-        if code != 0 and not _asked_to_end:
+        if _asked_to_end:
+            _tell_children(_asked_to_end, _told)  # Those that have come to us only now, as their parents have ended.
+        elif code != 0:
             _kill_children()  # Their own children come to us next.
 
 

@@ -104,6 +104,8 @@ class LifeTests(MixinCase):
 
             def test(self) -> None:
                 self.assertIn(supervisor.__file__, self.service.process.args)
+                # Without those that have started it.
+                self.assertTrue(soon(lambda: len(self.service.living()) == 2))
                 seen.extend(self.service.living())
 
         with mock.patch.dict(os.environ, {cgroup.SWITCH: "0"}):

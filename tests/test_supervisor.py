@@ -213,7 +213,14 @@ class DescendantsTests(SupervisorCase):
             signal.pthread_sigmask(signal.SIG_BLOCK, {number})
             if os.fork() == 0:
                 os.setsid()
-                print('ready')
+                if os.fork() == 0:
+                    signal.sigwait({number})
+                    print('told')
+                os._exit(0)
+            os.wait()
+            if os.fork() == 0:
+                os.setsid()
+                print(os.getppid())
                 signal.sigwait({number})
                 time.sleep(0.2)
                 print('done')
@@ -224,13 +231,13 @@ class DescendantsTests(SupervisorCase):
         for number in (signal.SIGTERM, signal.SIGUSR1):
             with self.subTest(number):
                 process = self.begin(python(program, int(number)), stop=number)
-                self.assertEqual(process.stdout.readline(), "ready\n")
-                # Its child is the commands's child; when that has ended, the signal must have come to it too.
-                (command,) = processes.table().children(process.pid)
-                (child,) = processes.table().children(command)
-                os.killpg(process.pid, number)
-                os.kill(child, number)
-                self.assertEqual((process.stdout.read(), process.wait(10)), ("done\n", 3))
+                command = int(process.stdout.readline())
+                process.send_signal(number)
+                self.assertEqual(process.stdout.readline(), "told\n")
+                # Only now one of them comes to the supervisor, as the command that has started it ends.
+                os.kill(command, number)
+                output, _ = process.communicate(timeout=20)
+                self.assertEqual((output, process.returncode), ("done\n", 3))
 
 
 class MakeTests(unittest.TestCase):
