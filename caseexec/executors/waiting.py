@@ -210,12 +210,19 @@ class Executor(SimpleExecutor):
 
         :raises ProcessExitedWithError: it ended with another status, or by a signal.
         """
+        self._require_no_failure()
+        if not self.after_start_check():
+            return False
+        # Again, as it may have failed meanwhile, and what it has left, as a pid file, looked like readiness.
+        self._require_no_failure()
+        return True
+
+    def _require_no_failure(self) -> None:
         code = self._owned.group.poll() if self._owned else None
         if code:
             error = ProcessExitedWithError(self, code)
             self._abort()
             raise error
-        return self.after_start_check()
 
     def start(self) -> Self:
         """Start the command and wait until it is ready.
