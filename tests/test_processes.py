@@ -131,7 +131,8 @@ class ProcfsTests(TableTests, unittest.TestCase):
     def test_when_the_pids_may_have_begun_anew_everybody_is_looked_at(self) -> None:
         process = self.start()
         last = self.table._last_pid()
-        wrapped = processes.Moment(last_pid=last + 1, forks=self.table._forks(), born=0)
+        # Far above: others may fork meanwhile.
+        wrapped = processes.Moment(last_pid=sys.maxsize, forks=self.table._forks(), born=0)
         self.assertIn(process.pid, self.table.since(wrapped))
         all_round = processes.Moment(last_pid=last, forks=self.table._forks() - 40_000, born=0)
         self.assertIn(process.pid, self.table.since(all_round))
@@ -144,10 +145,13 @@ class ProcfsTests(TableTests, unittest.TestCase):
             self.assertIn(process.pid, self.table.since(moment))
 
     def test_on_a_small_machine_all_are_listed_and_on_a_large_one_numbers_are_tried_to_the_same_end(self) -> None:
-        moment = self.table.moment()
         process = self.start()
+        # As if nobody else had forked meanwhile.
+        moment = processes.Moment(last_pid=process.pid - 1, forks=0, born=0)
         for threads, lists in ((0, 1), (1_000_000, 0)):
             with (
+                mock.patch.object(self.table, "_last_pid", return_value=process.pid),
+                mock.patch.object(self.table, "_forks", return_value=1),
                 mock.patch.object(self.table, "_threads", return_value=threads),
                 mock.patch.object(self.table, "everybody", wraps=self.table.everybody) as everybody,
             ):

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import time
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 
 from caseexec.processes.base import MARK, Identity, Moment, Status, send_by_pid
 
@@ -51,14 +52,18 @@ class Portable:
             return []
 
     def moment(self) -> Moment:
-        # Process start times are wall-clock here; they are rounded, so a second too early is early enough.
-        return Moment(0, 0, time.time() - 1)
+        # Start times are wall-clock here: of a boot time in whole seconds and of ticks, both rounded down.
+        return Moment(0, 0, time.time() - 2)
 
     def since(self, moment: Moment) -> Iterable[int]:
         import psutil
 
-        found = psutil.process_iter(["create_time"])
-        return [process.pid for process in found if (process.info["create_time"] or 0) >= moment.born]
+        appeared = []
+        for pid in psutil.pids():  # Not process_iter: it knows of a number that is used again only who had it before.
+            with suppress(psutil.Error, OSError):
+                if psutil.Process(pid).create_time() >= moment.born:
+                    appeared.append(pid)
+        return appeared
 
     def vanished_since(self, moment: Moment) -> bool:
         return False  # It is not told.
