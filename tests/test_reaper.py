@@ -208,7 +208,7 @@ class SelfTests(ReaperCase):
 
     def test_the_stop_commands_do_not_inherit_its_deafness(self) -> None:
         program = "kill -TERM $$; kill -INT $$; echo deaf >$0"
-        entry = {"leader": None, "stop_signal": 15, "kill_signal": 9, "supervised": False, "cgroup": "",
+        entry = {"leader": [2**22 + 1, 0], "stop_signal": 15, "kill_signal": 9, "supervised": False, "cgroup": "",
                  "stop_command": [["sh", "-c", program, self.path("deaf")], False, "/", {}]}  # fmt: skip
         process = self.begin()
         self.tell(process, f"{RUN_ID}.1\t{json.dumps(entry)}\n".encode())
@@ -400,7 +400,7 @@ class LogTests(ReaperCase):
         self.tell(process, line)
         self.assertTrue(soon(lambda: os.path.exists(log + ".hangs")))
         self.tell(process, second)
-        with quickly(self, 2):
+        with quickly(self, 20):
             process.stdin.close()
             self.assertTrue(soon(lambda: not os.path.exists(path)))
 

@@ -183,7 +183,7 @@ class SweepTests(RunCase):
             with suppress(subprocess.TimeoutExpired):
                 process.wait(0.002)
         process.communicate()
-        self.assertTrue(soon(lambda: not any(map(alive, mine)), 2), mine)
+        self.assertTrue(soon(lambda: not any(map(alive, mine))), mine)
 
     def test_a_second_interrupt_ends_the_politeness(self) -> None:
         then = "import atexit; atexit.register(lambda: open('exiting', 'w').close())"
@@ -231,9 +231,10 @@ class ReaperCase(NothingRemains):
 
     def end(self) -> None:
         """End it as the end of the run does, and wait until it has done its work."""
-        pid = self.reaper.pid
-        self.reaper.close()
-        self.assertEqual(os.waitstatus_to_exitcode(os.waitpid(pid, 0)[1]), 0)
+        process = self.reaper._process
+        with mock.patch.object(reaping, "_disown"):  # Which may see its end, and then it can't be waited for.
+            self.reaper.close()
+        self.assertEqual(process.wait(20), 0)
 
     def warning(self, act) -> str:
         """The text of the one warning that a call leads to."""
@@ -477,6 +478,16 @@ class DeadReaperTests(ReaperCase):
             self.assertTrue(soon(lambda: self.reaper._process.poll() is not None))
         self.warning(self.reaper.close)
 
+    def test_one_that_does_not_listen_in_time_is_told_and_gets_no_more(self) -> None:
+        with mock.patch.object(reaping, "_PATIENCE", 0.05):
+            with mock.patch.object(reaping, "_program", return_value=["sh", "-c", "sleep 300"]):
+                text = self.warning(lambda: self.reaper.tell("a", {"paths": ["x" * 100_000]}))
+            self.assertIn("could not be started: it did not listen within 0.05 seconds. Without it", text)
+            self.assertTrue(soon(lambda: self.reaper._process.poll() is not None))
+        self.reaper.forget("a")
+        self.warning(lambda: self.tell("b"))
+        self.end()
+
     def test_without_python_of_our_own_there_is_one_beside_it(self) -> None:
         with mock.patch.object(sys, "executable", ""):
             path = self.tell("a")
@@ -612,10 +623,10 @@ class ReaperOfARunTests(RunCase):
         for method in ("fork", "spawn"):
             with self.subTest(method):
                 parent = self.begin(program, method)
-                worker, service = map(int, parent.stdout.readline().split())
+                worker, service = map(int, self.line(parent).split())
                 self.addCleanup(os.kill, worker, signal.SIGKILL)
                 parent.kill()
-                self.assertTrue(soon(lambda service=service: not alive(service), 2))
+                self.assertTrue(soon(lambda service=service: not alive(service)))
                 self.assertTrue(alive(worker))
 
     def test_there_is_none_when_it_is_turned_off(self) -> None:
@@ -630,14 +641,17 @@ class ReaperOfARunTests(RunCase):
     @unittest.skipUnless(sys.platform == "linux", "another system does not show it")
     def test_it_has_no_terminal_no_descriptor_and_no_directory_of_ours(self) -> None:
         output = self.run_it("""
-            import json
+            import contextlib, json
             os.set_inheritable(os.open("/", os.O_RDONLY), True)
             with SimpleExecutor(["sleep", "300"]):
                 reaper = f"/proc/{current_run().reaper.pid}"
-                while os.readlink(f"{reaper}/cwd") != "/" or not os.listdir(f"{reaper}/fd"):
-                    time.sleep(0.001)
-                time.sleep(0.05)
-                names = sorted(os.readlink(f"{reaper}/fd/{name}").partition(":")[0] for name in os.listdir(f"{reaper}/fd"))
+                def descriptors():
+                    return sorted(os.readlink(f"{reaper}/fd/{name}").partition(":")[0] for name in os.listdir(f"{reaper}/fd"))
+                names, ours, end = [], ["/dev/null", "/dev/null", "anon_inode", "pipe"], time.monotonic() + 20
+                while (names != ours or os.readlink(f"{reaper}/cwd") != "/") and time.monotonic() < end:
+                    time.sleep(0.01)
+                    with contextlib.suppress(OSError):  # One may be closed meanwhile.
+                        names = descriptors()
                 with open(f"{reaper}/stat") as file:
                     stat = file.read().rpartition(")")[2].split()
                 print(json.dumps([current_run().reaper.pid, names, stat[2], stat[3], stat[4]]))

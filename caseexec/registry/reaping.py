@@ -152,7 +152,9 @@ class Reaper:
         self._drop()
         try:
             self._process = self._spawn()
-            self._send(self._entries)
+            if not self._send(self._entries) and self._process.poll() is None:
+                self._process.kill()  # It has half a line.
+                raise TimeoutError(f"it did not listen within {_PATIENCE:g} seconds")
         except (OSError, ValueError) as error:
             complaint = f"could not be started: {error}. Without it {_CONSEQUENCE}. {SWITCH}=0 does without one"
         _warn(complaint)
