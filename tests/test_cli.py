@@ -53,7 +53,7 @@ class CliCase(RunCase):
 
     def live_run(self) -> subprocess.Popen:
         process = self.begin(self.write("live.py", KILLED.replace("EXECUTOR", EXECUTOR) + WAITS))
-        self.note(process.stdout.readline())
+        self.note(self.line(process))
         return process
 
     def note(self, line: str) -> None:

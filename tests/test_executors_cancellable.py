@@ -188,7 +188,8 @@ class MeanwhileTests(CancelCase):
     def test_the_command_is_asked_to_end_and_killed_when_it_does_not(self) -> None:
         polite = ["sh", "-c", f"trap 'echo bye >{self.path('bye')}; exit' TERM; echo up; while :; do sleep 0.01; done"]
         executor = OutputExecutor(polite, "up", probe=lambda executor: executor.cancel())
-        self.assert_cancelled(executor.start, executor)
+        with mock.patch.object(executors.simple, "_ABORT_GRACE", 15):
+            self.assert_cancelled(executor.start, executor)
         self.assertTrue(os.path.exists(self.path("bye")))
         executor = OutputExecutor(IGNORES_TERM, "deaf", probe=lambda executor: executor.cancel())
         with mock.patch.object(executors.simple, "_ABORT_GRACE", 0.1):

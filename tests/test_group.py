@@ -182,14 +182,19 @@ class EndTests(GroupCase):
 
     def test_it_is_never_told_by_another_signal(self) -> None:
         made, _ = self.with_reaper("cat; sleep 0.1; echo done >done")
-        with mock.patch.object(group, "REAPERS_TIME", 0.5), mock.patch.object(group, "_KILL_PATIENCE", 1):
+        times = iter((0.5, 20))  # For the first signal, and for SIGKILL.
+        with (
+            mock.patch.object(group, "REAPERS_TIME", 10),
+            mock.patch.object(group, "Deadline", lambda _: Deadline(next(times))),
+        ):
             self.assertEqual(made.kill(signal.SIGUSR1).returncode, -signal.SIGKILL)
         self.assertTrue(os.path.exists(self.path("done")))
 
     def test_it_is_not_said_to_have_been_killed_unless_it_was(self) -> None:
         for seconds in (10, 0):
             with self.subTest(seconds), mock.patch.object(group, "REAPERS_TIME", seconds):
-                made, reaper = self.with_reaper("cat; sleep 0.1")
+                # One that is to be killed must not end by itself before that.
+                made, reaper = self.with_reaper("cat; sleep 0.1" if seconds else "sleep 300")
                 killed = self.end(made, 0).killed
                 self.assertEqual((made.pid in killed, reaper in killed), (True, seconds == 0))
                 os.unlink(self.path("pid"))

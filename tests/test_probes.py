@@ -9,7 +9,7 @@ from unittest import mock
 from caseexec import errors, ports, probes
 from caseexec.deadline import Deadline
 from caseexec.output import OutputLog
-from caseexec.probes import NotReady, all_of, any_of, as_probe
+from caseexec.probes import NotReady, all_of, any_of, as_probe, pidfile
 from caseexec.probes import http as http_module
 from caseexec.probes import tcp as tcp_module
 from caseexec.probes.pidfile import signature
@@ -380,7 +380,8 @@ class PidProbeTests(ProbeCase):
 
     def test_an_empty_file_is_ready_once_it_stays_empty(self) -> None:
         self.write("")
-        self.assertEqual(self.refusal(self.probe), "the file is still empty")
+        with mock.patch.object(pidfile, "_GRACE", 60):
+            self.assertEqual(self.refusal(self.probe), "the file is still empty")
         self.write("", age=1)
         self.probe.check(FakeTarget())
 

@@ -11,6 +11,7 @@ from unittest import mock
 
 from caseexec import cgroup, processes, record, remains, supervisor
 from caseexec.cgroup import Cgroup
+from caseexec.deadline import Deadline
 from caseexec.plan import StopPlan
 from caseexec.remains import Left, Remains
 from tests.helpers.leaks import NothingRemains, alive, quickly, soon
@@ -187,7 +188,8 @@ class EndTests(RemainsCase):
     def test_the_kill_signal_is_given_time_to_write_a_core(self) -> None:
         process = self.deaf()
         with mock.patch.object(self.table, "send", side_effect=self.table.send) as send:
-            self.remains(self.left(process, plan=StopPlan(kill_signal=signal.SIGUSR2))).end(grace=0)
+            with mock.patch.object(remains, "_KILL_GRACE", 30):
+                self.remains(self.left(process, plan=StopPlan(kill_signal=signal.SIGUSR2))).end(grace=0)
         numbers = [call.args[1] for call in send.call_args_list if call.args[1] != signal.SIGCONT]
         self.assertEqual(numbers, [signal.SIGUSR2])
         self.assertEqual(process.wait(10), -signal.SIGUSR2)
@@ -364,9 +366,13 @@ class StopCommandTests(RemainsCase):
 
     def test_one_that_takes_too_long_is_killed_with_its_children_and_the_signal_follows(self) -> None:
         process = self.service()
-        stop = self.plan('sleep 300 & echo $! $$ >"$PIDS"; wait', shell=True)
+        stop = self.plan('sleep 300 & echo $! $$ >"$PIDS.new"; mv "$PIDS.new" "$PIDS"; wait', shell=True)
         stop.environment["PIDS"] = self.path("pids")
-        with mock.patch.object(remains, "_STOP_COMMAND", 0.3), quickly(self, 10):
+        # Its time is over when it has begun.
+        time = Deadline(30)
+        time.watchers.append(lambda: os.path.exists(self.path("pids")) and time.expire())
+        within = lambda seconds: time if seconds == remains._STOP_COMMAND else Deadline(seconds)  # noqa: E731
+        with mock.patch.object(remains, "Deadline", within), quickly(self, 20):
             self.remains(self.left(process, plan=stop)).end(grace=30)
         self.assertFalse(any(map(alive, map(int, self.read("pids").split()))))
         self.assertEqual(process.wait(10), -signal.SIGTERM)

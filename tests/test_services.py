@@ -1,6 +1,7 @@
 """Test classes with several services."""
 
 import asyncio
+import itertools
 import os
 import re
 import signal
@@ -13,7 +14,7 @@ import warnings
 from unittest import mock
 
 from caseexec import errors, ports
-from caseexec.executors import HTTPExecutor, TCPExecutor, UnixSocketExecutor, portfinder
+from caseexec.executors import HTTPExecutor, TCPExecutor, UnixSocketExecutor, portfinder, waiting
 from caseexec.executors.portfinder import PortFinder
 from caseexec.mixins import OutputServiceMixin, ServicesMixin, TCPServiceMixin, results
 from caseexec.output import OutputLog, Search
@@ -602,11 +603,11 @@ class FailuresTests(MixinCase):
         self.assert_passes(Second)
 
     def test_an_interrupt_while_they_start_side_by_side_leaves_nothing(self) -> None:
-        pids = []
+        pids, numbers = [], itertools.count(1)
 
         def interrupt(executor) -> bool:
             pids.append(executor.pid)
-            if len(pids) == 2:
+            if next(numbers) == 2:  # Exactly one of them has it.
                 os.kill(os.getpid(), signal.SIGINT)
             return False
 
@@ -954,7 +955,8 @@ class CrashTests(MixinCase):
                 self.assertEqual([self.worker.has_died(), self.worker.has_died()], [True, True])
                 self.assertEqual(os.stat(f"{self.worker.tmp}/looks").st_size, looks + 1)
 
-        self.assertIn("ServiceDied: worker exited with status 0 during Case.test\n", self.the_error(Case))
+        with mock.patch.object(waiting, "_LAST_LOOK", 60):
+            self.assertIn("ServiceDied: worker exited with status 0 during Case.test\n", self.the_error(Case))
 
 
 class WordsTests(MixinCase):
@@ -1627,7 +1629,14 @@ class PortPatternTests(MixinCase):
             def test(self) -> None:
                 raise AssertionError("must not run")
 
-        error = self.the_error(Case)
+        look = PortFinder.look
+
+        def look_when_written(finder, logs, stop) -> int | None:
+            soon(lambda: logs[0].mark() == 6, 60)
+            return look(finder, logs, stop)
+
+        with mock.patch.object(PortFinder, "look", look_when_written):
+            error = self.the_error(Case)
         self.assertIn("  waiting for: output that matches 'on (\\\\d+)', to know its port\n", error)
         self.assertIn("  last refusal: not found in the 6 bytes that it wrote\n", error)
 

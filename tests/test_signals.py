@@ -8,7 +8,7 @@ import unittest
 from caseexec import install_signal_handlers
 from tests.helpers.leaks import alive, quickly
 from tests.helpers.programs import IGNORES_TERM
-from tests.helpers.runs import RunCase
+from tests.helpers.runs import RunCase, without_waits
 
 PROGRAM = """
     import os, signal, sys
@@ -31,10 +31,10 @@ class InstallSignalHandlersTests(RunCase):
 
     def signalled(self, program: str, number: int = signal.SIGTERM) -> tuple[int, str]:
         process = self.begin(program)
-        self.pid = int(process.stdout.readline())
+        self.pid = int(self.line(process))
         process.send_signal(number)
         output, _ = process.communicate(timeout=30)
-        return process.returncode, output
+        return process.returncode, without_waits(output)
 
     def test_services_end_gracefully_and_then_the_run_by_the_signal(self) -> None:
         for number in (signal.SIGTERM, signal.SIGHUP):

@@ -9,8 +9,8 @@ from caseexec import HTTPService, ServicesMixin
 class ClientTests(ServicesMixin, unittest.TestCase):
     files = HTTPService("{python} -u -m http.server {port} --bind {host} --directory {tmp}")
 
-    def get(self, path="/"):
-        with urllib.request.urlopen(self.files.url + path, timeout=0.3) as answer:
+    def get(self, path="/", timeout=10):
+        with urllib.request.urlopen(self.files.url + path, timeout=timeout) as answer:
             return answer.status
 
     def test_while_the_server_is_down(self):
@@ -20,7 +20,7 @@ class ClientTests(ServicesMixin, unittest.TestCase):
 
     def test_while_the_server_hangs(self):
         with self.files.paused(), self.assertRaises(TimeoutError):
-            self.get()
+            self.get(timeout=0.3)
         self.assertEqual(self.get(), 200)
 
     def test_when_the_server_was_restarted(self):

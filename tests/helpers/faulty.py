@@ -158,7 +158,7 @@ def strike(fault: str) -> None:
 def answers(port: int, directory: str = NOTES) -> bool:
     """Whether a service that was given this directory, and nobody else, answers on a port."""
     try:
-        with socket.create_connection(("127.0.0.1", port), timeout=1) as connection:
+        with socket.create_connection(("127.0.0.1", port), timeout=10) as connection:
             return connection.recv(4096).decode() == directory
     except OSError:
         return False

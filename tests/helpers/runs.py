@@ -21,6 +21,15 @@ def plain_environment() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_") and name not in theirs}
 
 
+# Written to stderr when a start takes more than two seconds, as it may on a busy machine.
+WAITS = "caseexec: waiting for "
+
+
+def without_waits(output: str) -> str:
+    """What a run wrote, without what it waited for."""
+    return "".join(line for line in output.splitlines(keepends=True) if not line.startswith(WAITS))
+
+
 class RunCase(NothingRemains):
     """Runs programs in a directory and a temporary directory of their own."""
 
@@ -50,11 +59,17 @@ class RunCase(NothingRemains):
     def run_python(self, *arguments: str, timeout: float = 60) -> tuple[int, str]:
         process = self.begin(*arguments)
         output, _ = process.communicate(timeout=timeout)
-        return process.returncode, output
+        return process.returncode, without_waits(output)
+
+    def line(self, process: subprocess.Popen) -> str:
+        """The next line that it writes."""
+        while (line := process.stdout.readline()).startswith(WAITS):
+            pass
+        return line
 
     def interrupt_when(self, process: subprocess.Popen, file: str, number: int = signal.SIGINT) -> str:
         """Send a signal when a file appears; the rest of the output."""
         self.assertTrue(soon(lambda: os.path.exists(self.path(file)) or process.poll() is not None, 30))
         process.send_signal(number)
         output, _ = process.communicate(timeout=60)
-        return output
+        return without_waits(output)

@@ -1,12 +1,16 @@
 """What goes wrong with services, one by one: each ends in a ready service or a clear error, and nothing is left."""
 
+import contextlib
 import os
 import signal
 import socket
 import subprocess
+from collections.abc import Callable, Iterator
+from unittest import mock
 
 from caseexec import errors, ports
 from caseexec.executors import HTTPExecutor, OutputExecutor, TCPExecutor
+from caseexec.probes import http
 from caseexec.registry import current_run
 from tests.helpers.leaks import NothingRemains, alive, clock_is_after, quickly, soon
 from tests.helpers.programs import (
@@ -69,11 +73,27 @@ class BadInputTests(NothingRemains):
             socket.create_connection((executor.host, executor.port)).close()
         return caught.exception
 
+    @contextlib.contextmanager
+    def time_over_when(self, executor: TCPExecutor, condition: Callable[[], bool]) -> Iterator[None]:
+        """Let the time of a start be over when a condition holds, however long that takes."""
+        check = executor.check_subprocess
+
+        def check_once_more() -> bool:
+            over = condition()
+            ready = check()
+            if over:
+                executor._deadline.expire()
+            return ready
+
+        with mock.patch.object(executor, "check_subprocess", check_once_more):
+            yield
+
     def test_it_exits_with_status_0(self) -> None:
-        executor = self.tcp("print('done')", timeout=0.5)
-        self.start_fails(
-            executor, errors.TimeoutExpired, "The command itself had ended by then: it exited with status 0"
-        )
+        executor = self.tcp("print('done')", timeout=20)
+        with self.time_over_when(executor, lambda: executor.exit_code() is not None):
+            self.start_fails(
+                executor, errors.TimeoutExpired, "The command itself had ended by then: it exited with status 0"
+            )
 
     def test_it_exits_with_status_3(self) -> None:
         self.start_fails(self.tcp("raise SystemExit(3)"), errors.ProcessExitedWithError, "exited with status 3 after")
@@ -98,8 +118,12 @@ class BadInputTests(NothingRemains):
 
     def test_it_accepts_but_never_answers(self) -> None:
         port = self.port()
-        executor = HTTPExecutor(python(ACCEPTS_BUT_NEVER_ANSWERS, port), f"http://127.0.0.1:{port}/", timeout=1.5)
-        error = self.start_fails(executor, errors.TimeoutExpired, "last refusal: no answer in time")
+        executor = HTTPExecutor(python(ACCEPTS_BUT_NEVER_ANSWERS, port), f"http://127.0.0.1:{port}/", timeout=20)
+        with (
+            mock.patch.object(http, "_REQUEST_TIMEOUT", 0.3),
+            self.time_over_when(executor, lambda: executor._refusal not in ("", "connection refused")),
+        ):
+            error = self.start_fails(executor, errors.TimeoutExpired, "last refusal: no answer in time")
         self.assertIn(f"waiting for: HEAD http://127.0.0.1:{port}/ to answer with status any 2xx", str(error))
 
     def test_it_answers_503_for_a_while(self) -> None:
@@ -127,12 +151,16 @@ class BadInputTests(NothingRemains):
 
     def test_it_double_forks(self) -> None:
         with self.tcp(TCP_DAEMON) as executor:
+            # Who has started it may not have ended yet.
+            self.assertTrue(soon(lambda: len(executor.living()) == 1))
             (daemon,) = executor.living()
         self.assertFalse(alive(daemon))
 
     def test_a_daemon_of_a_start_that_fails_is_ended_too(self) -> None:
-        executor = TCPExecutor(python(DOUBLE_FORKS, self.path("pid")), "127.0.0.1", self.port(), timeout=1)
-        self.start_fails(executor, errors.TimeoutExpired, "had ended by then")
+        executor = TCPExecutor(python(DOUBLE_FORKS, self.path("pid")), "127.0.0.1", self.port(), timeout=20)
+        done = lambda: executor.exit_code() is not None and os.path.exists(self.path("pid"))  # noqa: E731
+        with self.time_over_when(executor, done):
+            self.start_fails(executor, errors.TimeoutExpired, "had ended by then")
         with open(self.path("pid")) as file:
             self.assertFalse(alive(int(file.read())))
 

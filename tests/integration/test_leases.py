@@ -277,7 +277,7 @@ class KilledRunTests(LeaseCase):
 """
         )
         parent = self.begin(self.write("run.py", program))
-        worker, reaper = map(int, parent.stdout.readline().split())
+        worker, reaper = map(int, self.line(parent).split())
         self.assertEqual(len(self.leased()), 2)
         parent.kill()
         self.assertTrue(soon(lambda: not alive(reaper)), "its reaper is at work")

@@ -507,7 +507,7 @@ class SuitesOfUsersTests(SuiteCase):
 
     def test_a_pid_file_is_waited_for(self):
         pid_file = self.path("pid")
-        command = f"sleep 0.2; echo $$ > {pid_file}; exec sleep 300"
+        command = f"sleep 0.2; echo $$ > {pid_file}.new; mv {pid_file}.new {pid_file}; exec sleep 300"
         with PidExecutor(command, filename=pid_file, shell=True, timeout=10) as executor:
             self.assertEqual(executor.filename, pid_file)
             with open(pid_file) as file:

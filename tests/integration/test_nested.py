@@ -47,7 +47,7 @@ class NestedTests(RunCase):
     def check(self, end: str, *before: str) -> None:
         stopped = self.path("stopped")
         process = self.begin("outer.py", end, stopped, *before)
-        pids = [int(pid) for pid in process.stdout.readline().strip("[]\n").split(", ")]
+        pids = [int(pid) for pid in self.line(process).strip("[]\n").split(", ")]
         self.assertGreater(len(pids), 2, "the inner run, its reaper and its service")
         self.assertIn(process.wait(30), (0, -signal.SIGKILL))
         self.assertTrue(soon(lambda: not any(map(alive, pids))), "processes remain")
