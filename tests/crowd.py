@@ -18,7 +18,7 @@ from caseexec import processes
 from tests.helpers.runs import ROOT
 
 SUITE = """
-    import os, random, socket, textwrap, time
+    import os, random, socket, sys, textwrap, time
     from caseexec import ServicesMixin, TCPService, free_port, ports
     from caseexec.scopes import Launch
 
@@ -41,7 +41,13 @@ SUITE = """
             note("end", port, time.monotonic(), os.getpid())
         give_back(self)
 
-    Launch._prepare, Launch._give_back = prepared, given_back
+    def lost(self):
+        if error := sys.exc_info()[1]:
+            note("lost", type(error).__name__, *str(error).split())
+        give_back_directory(self)
+
+    give_back_directory = Launch._give_back_directory
+    Launch._prepare, Launch._give_back, Launch._give_back_directory = prepared, given_back, lost
 
     # Answers with the word that it was given, so that a stranger's answer is seen to be one.
     SERVER = '''
@@ -136,10 +142,13 @@ def one_round(number: int, classes: int, workers: int) -> collections.Counter[st
         counted = collections.Counter(
             services=sum(line[0] == "attempts" for line in lines),
             lost_leases=sum(int(line[1]) - 1 for line in lines if line[0] == "attempts" and int(line[1])),
-            collisions=collisions([line for line in lines if line[0] != "attempts"]),
+            collisions=collisions([line for line in lines if line[0] in ("begin", "end")]),
             survivors=len(left),
             failed_runs=int(run.returncode != 0),
         )
+        for line in lines:
+            if line[0] == "lost":
+                print(*line)
         if run.returncode or left or counted["collisions"]:
             print(run.stdout[-3000:], run.stderr[-2000:], *left, sep="\n")
         print(f"round {number}: {run.stdout.strip().splitlines()[-1]}; {dict(counted)}", flush=True)

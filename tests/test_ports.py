@@ -172,6 +172,27 @@ class LeaseTests(LeaseCase):
         self.assertFalse(ports.is_free("127.0.0.1", port, remembering=False))
         self.assertEqual(self.leases_of(port), [])
 
+    def test_a_copy_of_the_socket_that_asked_neither_answers_nor_is_in_the_way(self) -> None:
+        copies = []
+
+        class Copied(socket.socket):
+            def close(copied) -> None:  # As if another thread had forked a child just before.
+                if copied.fileno() >= 0:
+                    copies.append(os.dup(copied.fileno()))
+                    self.addCleanup(os.close, copies[-1])
+                super().close()
+
+        for port, remembering in zip(self.free_ports(2), (True, False), strict=True):
+            with mock.patch.object(leases.socket, "socket", Copied):
+                self.assertTrue(ports.is_free("127.0.0.1", port, remembering=remembering))
+            with self.assertRaises(ConnectionRefusedError):
+                socket.create_connection(("127.0.0.1", port))
+            with socket.socket() as sock:
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+                sock.bind(("127.0.0.1", port))
+                sock.listen()
+        self.assertEqual(len(copies), 2)
+
     def test_no_free_port_is_an_error(self) -> None:
         with self.offer(), self.assertRaisesRegex(OSError, r"no free port on 127\.0\.0\.1"):
             ports.free_port()

@@ -6,7 +6,7 @@ import threading
 import unittest
 
 from caseexec import install_signal_handlers
-from tests.helpers.leaks import alive, quickly
+from tests.helpers.leaks import alive, quickly, soon
 from tests.helpers.programs import IGNORES_TERM
 from tests.helpers.runs import RunCase, without_waits
 
@@ -54,11 +54,13 @@ class InstallSignalHandlersTests(RunCase):
         program = self.program("signal.signal(signal.SIGHUP, signal.SIG_IGN)", then)
         code, output = self.run_python(program)
         self.assertEqual((code, output), (0, "alive True\n"))
+        self.assertTrue(soon(lambda: not os.listdir(self.run_tmp)))
 
     def test_a_second_signal_ends_the_patience(self) -> None:
         then = "executor._owned.run._sweep = lambda *_: os.kill(os.getpid(), signal.SIGTERM)"
         with quickly(self, 5):
             self.assertEqual(self.signalled(self.program(then=then, command=IGNORES_TERM))[0], -signal.SIGTERM)
+        self.assertTrue(soon(lambda: not os.listdir(self.run_tmp)))
 
     def test_what_the_signal_interrupts_may_be_reading_from_a_service_or_writing_to_it(self) -> None:
         begin = "threading.Timer(0.2, os.kill, (os.getpid(), signal.SIGTERM)).start()"

@@ -14,6 +14,7 @@ import random
 import socket
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 
 from caseexec import record
 
@@ -163,6 +164,10 @@ def is_free(host: str, port: int, *, remembering: bool = True) -> bool:
             if error.errno in (errno.EADDRINUSE, errno.EACCES):
                 return False
             raise
+        # A child that another thread forks just now has a copy until its exec; that must not answer or be in the way.
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, True)
+        with suppress(OSError):  # Not everywhere can one that listens be shut down.
+            sock.shutdown(socket.SHUT_RDWR)
     return True
 
 
