@@ -117,10 +117,11 @@ class FaultyRun:
 
     def look(self) -> None:
         """Remember everybody who belongs to the run now, so that nobody needs a mark to be found afterwards."""
-        descendants = processes.tree(self._table, self.process.pid) if self.process.poll() is None else ()
+        root = self.process.pid
+        its = (root, *processes.tree(self._table, root)) if self.process.poll() is None else ()
         # The number of one that was noted may be a stranger's by now.
         noted = filter(self._is_marked, map(int, self.noted("pids")))
-        statuses = map(self._table.status, [*descendants, *noted])
+        statuses = map(self._table.status, [*its, *noted])
         self._seen |= {status.identity for status in statuses if status is not None}
 
     def services(self) -> list[processes.Identity]:
