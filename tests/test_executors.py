@@ -885,6 +885,16 @@ class AlreadyRunningTests(ExecutorCase):
         with mock.patch.object(pidfile, "_GRACE", 60), self.assertRaises(errors.ProcessExitedWithError):
             executor.start()
 
+    def test_one_that_fails_just_when_it_seems_to_be_ready_has_failed(self) -> None:
+        def ready(executor: Executor) -> bool:
+            with open(self.path("go"), "w"):
+                pass
+            return soon(lambda: executor.exit_code() is not None)
+
+        waits = ["sh", "-c", f"echo up; until test -e {self.path('go')}; do sleep 0.01; done; exit 3"]
+        with self.assertRaises(errors.ProcessExitedWithError):
+            OutputExecutor(waits, "up", probe=ready).start()
+
     def test_when_somebody_was_faster_after_our_check_that_is_told(self) -> None:
         port = self.port()
         # The thief was born before our command, and takes the port when our command lets it.
