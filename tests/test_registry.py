@@ -421,8 +421,13 @@ class DeadReaperTests(ReaperCase):
 
     def test_one_that_is_stopped_is_replaced_when_its_pipe_is_full(self) -> None:
         path = self.tell("a")
-        stopped = self.pause()
-        with mock.patch.object(reaping, "_PATIENCE", 0.1):
+        stopped, spawn = self.pause(), self.reaper._spawn
+
+        def patiently() -> subprocess.Popen[bytes]:
+            reaping._PATIENCE = 60  # With the new one, which has to begin first.
+            return spawn()
+
+        with mock.patch.object(reaping, "_PATIENCE", 0.1), mock.patch.object(self.reaper, "_spawn", patiently):
             text = self.warning(lambda: self.reaper.tell("long", {"x": "y" * 300_000}))
         self.assertEqual(text, f"caseexec's reaper (pid {stopped}) no longer answers. Another one is started now")
         # It must not come to life later, and take the end of its pipe for the end of the run.
