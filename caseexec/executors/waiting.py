@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 import warnings
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any, Self
 
-from caseexec import registry, strangers
+from caseexec import registry
 from caseexec.deadline import Deadline
 from caseexec.errors import (
     AlreadyRunning,
@@ -21,12 +21,12 @@ from caseexec.errors import (
     ProcessExitedWithError,
     shorten,
 )
-from caseexec.executors.command import Command, fact, split
+from caseexec.executors.command import Command, fact
 from caseexec.executors.declared import Declared
 from caseexec.executors.portfinder import PortFinder
 from caseexec.executors.simple import SimpleExecutor
-from caseexec.output import Capture, OutputLog
-from caseexec.ports import Listener
+from caseexec.executors.target import Target
+from caseexec.output import Capture
 from caseexec.probes import Claim, NotReady, OutputProbe, PidProbe, Probe, TCPProbe, all_of, as_probe, require_ours
 
 __all__ = ["Executor"]
@@ -156,7 +156,7 @@ class Executor(SimpleExecutor):
 
     def after_start_check(self) -> bool:
         """Whether the service is ready now."""
-        target = _Target(self, self._until())
+        target = self._target(self._until())
         if self._port_finder and self.port is None and not self._find_port(self._port_finder, target):
             return False
         deadline, waited = target.deadline, target.deadline.elapsed()
@@ -172,7 +172,10 @@ class Executor(SimpleExecutor):
             require_ours(target, self.host, self.port or 0)
         return True
 
-    def _find_port(self, finder: PortFinder, target: _Target) -> bool:
+    def _target(self, deadline: Deadline) -> Target:
+        return Target(self, self._listener, deadline)
+
+    def _find_port(self, finder: PortFinder, target: Target) -> bool:
         found = finder.look(target.logs, target.deadline.expired)
         if found is None:
             self._refusal = f"not found in the {sum(log.mark() for log in target.logs)} bytes that it wrote"
@@ -198,7 +201,7 @@ class Executor(SimpleExecutor):
         if probe is None or isinstance(probe, OutputProbe):  # What it once wrote says nothing of now.
             return False
         try:
-            probe.check(_Target(self, Deadline(_LAST_LOOK)))
+            probe.check(self._target(Deadline(_LAST_LOOK)))
         except (NotReady, ExecutorError):
             return False
         return True
@@ -297,35 +300,3 @@ class Executor(SimpleExecutor):
                 lost = AlreadyRunning(self, thief, claim.place)
                 lost.facts = error.facts
                 raise lost from error
-
-
-@dataclass(frozen=True)
-class _Target:
-    """The executor, as probes see it."""
-
-    executor: Executor
-    deadline: Deadline
-
-    @property
-    def logs(self) -> Sequence[OutputLog]:
-        return self.executor._capture.logs
-
-    @property
-    def listener(self) -> str:
-        return self.executor._listener
-
-    def stranger(self, listeners: Sequence[Listener]) -> Owner | None:
-        owned = self.executor._owned
-        return strangers.find_stranger(owned.group, listeners) if owned else None
-
-    def is_stranger(self, pid: int) -> bool:
-        owned = self.executor._owned
-        return owned is not None and pid not in owned.group.living() and strangers.is_stranger(owned.group, pid)
-
-    def run(self, command: Command, shell: bool) -> tuple[int | None, str]:
-        plan = replace(self.executor._plan, shell=shell, environment=self.executor.envvars)
-        parts = split(command) if isinstance(command, str) and not shell else command
-        try:
-            return registry.current_run().run_command(parts, plan, self.deadline)
-        except (OSError, ValueError) as error:
-            raise self.executor._not_startable(error, parts, "check") from None
