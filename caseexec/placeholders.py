@@ -56,7 +56,10 @@ def fill_command(
     return [fill(str(item), values) for item in (shlex.split(command) if isinstance(command, str) else command)]
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint at the name that was probably meant, ready to append to a message; empty when none is near."""
-    found = difflib.get_close_matches(name, list(known), n=1)
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """A hint at the name that was probably meant, ready to append to a message; empty when none is near.
+
+    :param cutoff: how near, from 0 (anything) to 1 (the same).
+    """
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
     return f"; did you mean {found[0]}?" if found else ""

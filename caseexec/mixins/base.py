@@ -137,6 +137,7 @@ class ServicesMixin(unittest.TestCase):
         services.start()
         cls._services = services
         try:
+            cls._services_are_ready()
             super().setUpClass()
         except BaseException as error:
             if not isinstance(error, unittest.SkipTest):
@@ -145,6 +146,10 @@ class ServicesMixin(unittest.TestCase):
             cls._forget_services()
             services.discard()
             raise
+
+    @classmethod
+    def _services_are_ready(cls) -> None:
+        """What is to be done between the start of the services and ``super().setUpClass()``."""
 
     @classmethod
     def tearDownClass(cls) -> None:
