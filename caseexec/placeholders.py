@@ -9,12 +9,17 @@ import shlex
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-__all__ = ["PLACEHOLDERS", "fill", "fill_command", "names", "nearest", "pattern_problem"]
+__all__ = ["OF_CLASS", "PLACEHOLDERS", "fill", "fill_command", "names", "nearest", "pattern_problem"]
 
 # Its frames are left out of the traceback of a failed class, by unittest and by pytest.
 __unittest = __tracebackhide__ = True
 
 PLACEHOLDERS = ("host", "port", "address", "url", "tmp", "python")
+"""What a service knows of itself before it starts."""
+
+OF_CLASS = ("live_server_url",)
+"""What its test class knows, as an attribute, when all of its own set-up is done."""
+
 # A name in braces; not a shell's ${name}, and not JSON. Doubled braces stand for themselves.
 _PLACEHOLDER = re.compile(r"\{\{([^\W\d]\w*)\}\}|(?<!\$)\{([^\W\d][\w.]*)\}")
 

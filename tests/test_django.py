@@ -13,10 +13,19 @@ from django.http import HttpResponse
 from django.test import LiveServerTestCase, SimpleTestCase, TestCase, TransactionTestCase, override_settings
 from django.urls import path, reverse
 
-from caseexec import DeclarationError, TCPService, TCPServiceMixin
+from caseexec import (
+    DeclarationError,
+    OneShot,
+    OutputService,
+    OutputServiceMixin,
+    ServicesMixin,
+    TCPService,
+    TCPServiceMixin,
+)
 from caseexec.django import ServiceSettingsMixin
 from caseexec.django.settings import changed, name_problem
 from tests.helpers.classes import SERVER, MixinCase, run_class
+from tests.helpers.leaks import alive
 from tests.integration.servers import require
 
 urlpatterns = [path("", lambda request: HttpResponse(settings.GREETING), name="greeting")]
@@ -375,3 +384,160 @@ class ChangedTests(SimpleTestCase):
             self.problem({"caches": {}}),
             "'caches' is no name of a setting, which has capitals only; did you mean CACHES?",
         )
+
+
+def live_server_user(**options):
+    """A service that asks the live server for something before it is ready."""
+    code = (
+        "import signal, sys, urllib.request; "
+        "print('was told', urllib.request.urlopen(sys.argv[1], timeout=10).read().decode(), flush=True); "
+        "signal.pause()"
+    )
+    return OutputService(["{python}", "-c", code, "{live_server_url}"], banner="was told .*", **options)
+
+
+class LiveServerUrlTests(MixinCase):
+    """A service that calls the live server back."""
+
+    def test_it_is_started_behind_the_live_server_and_what_needs_it_behind_it(self):
+        class Case(Greets, LiveServerTestCase):
+            caller = live_server_user()
+            behind = OneShot("echo called by {caller.tmp}")
+
+            @classmethod
+            def setUpClass(cls):
+                super().setUpClass()
+                cls.then = cls.caller.tail()
+
+            def test_it_was_told_what_the_settings_say(self):
+                self.assertIn(f"was told {self.greeter.address}", self.then)
+                self.assertIn(self.caller.tmp, self.behind.tail())
+                self.assertTrue(self.caller.running())
+
+        self.assert_passes(Case)
+
+    def test_it_needs_no_mixin_for_settings_and_may_be_for_each_test(self):
+        @override_settings(GREETING="hello", **SITE)
+        class Case(OutputServiceMixin, LiveServerTestCase):
+            service_command = live_server_user().command
+            service_banner = "was told hello"
+            service_scope = "test"
+
+            def test_it_was_told(self):
+                self.assertTrue(self.service.running())
+
+        self.assert_passes(Case)
+
+    def test_it_is_stopped_before_a_server_that_ends_with_the_class(self):
+        ends = []
+
+        class ServerCase(SimpleTestCase):
+            live_server_url = property(lambda cls: f"http://there/{cls.number}")
+
+            @classmethod
+            def setUpClass(cls):
+                super().setUpClass()
+                cls.number = 7
+
+            @classmethod
+            def tearDownClass(cls):
+                ends.append((alive(cls.pids["caller"]), alive(cls.pids["early"])))
+                super().tearDownClass()
+
+        class Case(ServicesMixin, ServerCase):
+            early = TCPService(SERVER)
+            caller = OutputService("sh -c 'echo {live_server_url}; exec sleep 60'", banner="there/7$")
+
+            def test_of_their_pids(self):
+                type(self).pids = {"caller": self.caller.pid, "early": self.early.pid}
+
+        self.assert_passes(Case)
+        self.assertEqual(ends, [(False, True)])
+
+    def test_one_that_fails_ends_the_others_of_the_class(self):
+        class Case(Greets, LiveServerTestCase):
+            caller = OneShot(["{python}", "-c", "import sys; sys.exit('{live_server_url} is no good')"])
+
+            def test_that_is_not_run(self):
+                pass
+
+        self.assertRegex(self.the_error(Case), "http://localhost:[0-9]+ is no good")
+        self.assertFalse(hasattr(settings, "GREETING"))
+
+    def test_its_address_cannot_be_a_setting(self):
+        class Case(ServiceSettingsMixin, LiveServerTestCase):
+            caller = live_server_user()
+
+            @classmethod
+            def service_settings(cls):
+                return {"GREETING": cls.caller.tmp}
+
+            def test_that_is_not_run(self):
+                pass
+
+        Case.__qualname__ = "Case"
+        self.assertIn(
+            f"ServiceNotStarted: {__name__}.Case.caller: it does not run yet, as it (or what it needs) calls the live "
+            "server, which starts when settings and test data are made: use it in a test, or in setUpClass behind "
+            "super().setUpClass().",
+            self.the_error(Case),
+        )
+
+    def problem(self, define):
+        with self.assertRaises(DeclarationError) as caught:
+            define()
+        return str(caught.exception).replace(define.__qualname__ + ".<locals>.", "")
+
+    def test_a_class_without_a_live_server_is_refused(self):
+        def define():
+            class Case(Greets, TestCase):
+                caller = live_server_user()
+
+                def test_that_is_not_run(self):
+                    pass
+
+        self.assertEqual(
+            self.problem(define),
+            f"{__name__}.Case.caller.command: {{live_server_url}} can't be filled, as {__name__}.Case has no "
+            "live_server_url: derive it from django.test.LiveServerTestCase, or from another class with a live server",
+        )
+
+    def test_a_base_without_tests_may_leave_the_live_server_to_its_subclasses(self):
+        class Base(Greets):
+            caller = live_server_user()
+
+        class Case(SeesIt, Base, LiveServerTestCase):
+            pass
+
+        self.assert_passes(Case)
+
+    def test_an_order_of_bases_in_which_the_server_would_come_last_is_refused(self):
+        def define():
+            class Case(LiveServerTestCase, Greets):
+                caller = live_server_user()
+
+                def test_that_is_not_run(self):
+                    pass
+
+        self.assertEqual(
+            self.problem(define),
+            f"{__name__}.Case.caller.command: {{live_server_url}} can't be filled, as {__name__}.Case names "
+            "LiveServerTestCase before caseexec's mixin: name the mixin first among its bases",
+        )
+
+    def test_it_cannot_be_shared_by_classes(self):
+        def define():
+            class Case(ServicesMixin, LiveServerTestCase):
+                caller = live_server_user(scope="session")
+
+        self.assertEqual(
+            self.problem(define),
+            f"{__name__}.Case.caller.scope: it is 'session', but {{live_server_url}} (in command) is of one class only: "
+            "give it the scope 'class'",
+        )
+
+    def test_a_misspelt_one_is_refused_as_ever(self):
+        with self.assertRaisesRegex(
+            DeclarationError, "there is no placeholder {live_server}.* did you mean {live_server_url}"
+        ):
+            TCPService("x {port} {live_server}")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 
 from caseexec.deadline import Deadline
 from caseexec.errors import ServiceNotStarted, ServiceUnavailable, add_note
@@ -44,18 +44,32 @@ class ClassServices:
         self._watches: dict[str, Watch] = {}
         self._problem: tuple[str, str] | None = None
         self._in_test = False
+        self._of_class: Mapping[str, str] | None = None
 
     # -- the class -----------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start all that is not for each test by itself, or find it running.
+        """Start all that is not for each test by itself, or find it running; but for those that must be late.
 
         :raises unittest.SkipTest: a program is missing, of a service that is declared so.
         :raises Exception: one could not be started; the notes tell of others. Those of the class are stopped then.
         """
         skip_if_missing(self.plan.services)
         class_begins(self._case)
-        self._start(name for name, service in self.plan.services.items() if service.scope != "test")
+        self._start(self._for_all_tests() - self.plan.late)
+
+    def start_late(self, of_class: Mapping[str, str]) -> None:
+        """Start those that need what only the class knows, when its own set-up is done.
+
+        :param of_class: what the placeholders stand for that the class knows.
+        :raises Exception: as :meth:`start`.
+        """
+        self._of_class = of_class
+        self._start(self._for_all_tests() & self.plan.late)
+
+    def stop_late(self) -> None:
+        """Stop these; raises as :meth:`stop`."""
+        self._end(self.plan.late, _stop)
 
     def stop(self) -> None:
         """Stop those of the class, and those of the module when this was its last class.
@@ -95,7 +109,7 @@ class ClassServices:
 
     def _start_one(self, name: str) -> None:
         needed = self.plan.needs[name]
-        others: dict[str, str] = {}
+        others = dict(self._of_class or {})
         for other in needed:
             others.update(self.plan.services[other].offered(other, self._watches[other].executor))
         moment = f"{self._short}.setUpClass"
@@ -127,6 +141,9 @@ class ClassServices:
         needs = self.plan.only(chosen)
         needed_by = {name: [other for other in chosen if name in needs[other]] for name in chosen}
         in_order(needed_by, lambda name: how(self._own.pop(name), self._watches.pop(name, None)))
+
+    def _for_all_tests(self) -> set[str]:
+        return {name for name, service in self.plan.services.items() if service.scope != "test"}
 
     def _for_each_test(self) -> list[str]:
         return [name for name, service in self.plan.services.items() if service.scope == "test"]
@@ -209,7 +226,9 @@ class ClassServices:
         """
         watch = self._watches.get(name)
         if watch is None:
-            raise ServiceNotStarted(f"{self._label}.{name}", each_test=self.plan.services[name].scope == "test")
+            late = name in self.plan.late and self._of_class is None
+            each_test = self.plan.services[name].scope == "test"
+            raise ServiceNotStarted(f"{self._label}.{name}", each_test=each_test, late=late)
         return watch.executor
 
 

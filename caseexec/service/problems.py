@@ -9,7 +9,7 @@ import shlex
 import signal
 from collections.abc import Iterator, Mapping, Sequence
 
-from caseexec.placeholders import PLACEHOLDERS, names, nearest, pattern_problem
+from caseexec.placeholders import OF_CLASS, PLACEHOLDERS, names, nearest, pattern_problem
 from caseexec.probes import Probe
 
 Problems = Iterator[tuple[str, str]]
@@ -49,9 +49,9 @@ def of_command(option: str, command: object, shell: bool) -> Problems:
 def of_placeholders(option: str, template: object) -> Problems:
     """Every name in braces is a placeholder."""
     for name in names(template):
-        if name not in PLACEHOLDERS and "." not in name:
+        if name not in (*PLACEHOLDERS, *OF_CLASS) and "." not in name:
             known = ", ".join(f"{{{known}}}" for known in PLACEHOLDERS)
-            hint = nearest(f"{{{name}}}", [f"{{{known}}}" for known in PLACEHOLDERS])
+            hint = nearest(f"{{{name}}}", [f"{{{known}}}" for known in (*PLACEHOLDERS, *OF_CLASS)])
             literally = f"for the braces themselves write {{{{{name}}}}}"
             yield option, f"there is no placeholder {{{name}}} (there are {known}){hint or '.'} Or {literally}"
 
