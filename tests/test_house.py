@@ -25,6 +25,7 @@ FLOORS = {
     "supervisor": 2,
     "members": 2,
     "record": 2,
+    "cache": 3,
     "group": 3,
     "ports": 3,
     "probes": 4,
