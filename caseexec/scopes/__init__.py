@@ -2,6 +2,7 @@
 
 from caseexec.scopes.launch import Launch
 from caseexec.scopes.services import ClassServices
+from caseexec.scopes.several import Services
 from caseexec.scopes.shared import await_class, class_ends
 
-__all__ = ["ClassServices", "Launch", "await_class", "class_ends"]
+__all__ = ["ClassServices", "Launch", "Services", "await_class", "class_ends"]

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Mapping
 
 from caseexec.deadline import Deadline
 from caseexec.errors import ServiceNotStarted, ServiceUnavailable, add_note
 from caseexec.executors import Executor
 from caseexec.scopes.launch import Launch
 from caseexec.scopes.outside import existing, skip_if_missing
+from caseexec.scopes.several import Services, stop_one
 from caseexec.scopes.shared import Key, Shared, class_begins, class_ends, share
 from caseexec.scopes.together import in_order
-from caseexec.scopes.watch import Watch
 from caseexec.service import Plan
 
 __all__ = ["ClassServices"]
@@ -23,7 +23,7 @@ __unittest = __tracebackhide__ = True
 _DYING = 0.05
 
 
-class ClassServices:
+class ClassServices(Services):
     """The services of one test class, from its set-up to its end.
 
     :param case: the test class.
@@ -33,15 +33,11 @@ class ClassServices:
     """
 
     def __init__(self, plan: Plan, case: type, label: str, nameless: str = "") -> None:
-        self.plan = plan
+        self._short = case.__qualname__.rpartition("<locals>.")[2]
+        super().__init__(plan, label, nameless, moment=f"{self._short}.setUpClass")
         self.used = False
         self._case = case
-        self._label = label
-        self._nameless = nameless
-        self._short = case.__qualname__.rpartition("<locals>.")[2]
-        self._own: dict[str, Launch] = {}
         self._shared: dict[str, Shared] = {}
-        self._watches: dict[str, Watch] = {}
         self._problem: tuple[str, str] | None = None
         self._in_test = False
         self._of_class: Mapping[str, str] | None = None
@@ -69,7 +65,7 @@ class ClassServices:
 
     def stop_late(self) -> None:
         """Stop these; raises as :meth:`stop`."""
-        self._end(self.plan.late, _stop)
+        self._end(self.plan.late, stop_one)
 
     def stop(self) -> None:
         """Stop those of the class, and those of the module when this was its last class.
@@ -77,70 +73,41 @@ class ClassServices:
         :raises Exception: one did not end well, or had ended before; the notes tell of others.
         """
         try:
-            self._end(self._own, _stop)
+            super().stop()
         finally:
             class_ends(self._case)
 
     def discard(self) -> list[tuple[Launch, list[int]]]:
         """Stop what is left of the class without a word: what was alive, and its processes."""
-        left: list[tuple[Launch, list[int]]] = []
         try:
-            self._end(self._own, lambda launch, _: left.append((launch, launch.discard())))
+            return super().discard()
         finally:
-            self._watches.clear()
             class_ends(self._case)
-        return [(launch, pids) for launch, pids in left if pids]
 
     def note_set_up(self, error: BaseException) -> None:
         """Have an error of the class's set-up tell what they wrote until now."""
-        words = self._words(f"during {self._short}.setUpClass")
+        words = self._words(f"during {self._moment}")
         if words:
             add_note(error, words)
 
-    def _start(self, names: Iterable[str]) -> None:
-        chosen = list(names)
-        try:
-            in_order(self.plan.only(chosen), self._start_one, self._cancel)
-        except BaseException as error:
-            if any(watch.has_died() for watch in self._watches.values()):  # That is why, most likely.
-                add_note(error, self._words("until then"))
-            self._end(chosen, lambda launch, _: launch.discard())
-            raise
-
     def _start_one(self, name: str) -> None:
-        needed = self.plan.needs[name]
-        others = dict(self._of_class or {})
-        for other in needed:
-            others.update(self.plan.services[other].offered(other, self._watches[other].executor))
-        moment = f"{self._short}.setUpClass"
         if self.plan.services[name].scope in ("module", "session"):
             self._shared[name] = share(self._key(name), self._launch(name))
-            self._watches[name] = self._shared[name].start(others, moment)
+            self._watches[name] = self._shared[name].start(self._others(name), self._moment)
         else:
-            self._own[name] = self._launch(name)
-            self._own[name].start(others)
-            self._watches[name] = Watch(self._own[name], moment)
+            super()._start_one(name)
 
-    def _launch(self, name: str) -> Launch:
-        return Launch(self.plan.services[name], self._label, "" if name == self._nameless else name)
+    def _others(self, name: str) -> Mapping[str, str]:
+        return {**(self._of_class or {}), **super()._others(name)}
+
+    def _launched(self, name: str) -> Launch | None:
+        return self._shared[name].launch if name in self._shared else super()._launched(name)
 
     def _key(self, name: str) -> Key:
         service = self.plan.services[name]
         module = self._case.__module__ if service.scope == "module" else ""
         by = there.by if (there := existing(service, "service" if name == self._nameless else name)) else ""
         return Key(service, module, by, tuple((other, self._key(other)) for other in sorted(self.plan.needs[name])))
-
-    def _cancel(self, name: str) -> None:
-        launch = self._shared[name].launch if name in self._shared else self._own.get(name)
-        if launch is not None:
-            launch.cancel()
-
-    def _end(self, names: Iterable[str], how: Callable[[Launch, Watch | None], object]) -> None:
-        """End some that are the class's own, each after those that need it."""
-        chosen = [name for name in names if name in self._own]
-        needs = self.plan.only(chosen)
-        needed_by = {name: [other for other in chosen if name in needs[other]] for name in chosen}
-        in_order(needed_by, lambda name: how(self._own.pop(name), self._watches.pop(name, None)))
 
     def _for_all_tests(self) -> set[str]:
         return {name for name, service in self.plan.services.items() if service.scope != "test"}
@@ -169,14 +136,6 @@ class ClassServices:
             watch.begin(test)
         self._in_test = True
 
-    def _each(self) -> dict[str, Watch]:
-        """Each that runs, once: two attributes may share one."""
-        found: dict[str, Watch] = {}
-        for name in self.plan.services:
-            if name in self._watches and self._watches[name] not in found.values():
-                found[name] = self._watches[name]
-        return found
-
     def _start_for_test(self, test: str) -> None:
         if self._problem:
             raise ServiceUnavailable(*self._problem)
@@ -191,7 +150,7 @@ class ClassServices:
 
         :raises Exception: as :meth:`stop`.
         """
-        self._end(self._for_each_test(), _stop)
+        self._end(self._for_each_test(), stop_one)
 
     def discard_test(self) -> None:
         """Be done with a test, however it ended."""
@@ -209,16 +168,6 @@ class ClassServices:
                     break
         return self._words("during this test") if self._in_test else ""
 
-    def _words(self, when: str) -> str:
-        told = [watch.words() for watch in self._each().values() if not watch.executor.existing]
-        return "\n".join([f"What its services wrote {when}:", *told]) if told else ""
-
-    def keep_logs(self) -> list[str]:
-        """Let the logs stay that are not empty; their paths."""
-        for watch in self._watches.values():
-            watch.launch.keep_log()
-        return [str(watch.executor.log_path) for watch in self._watches.values() if watch.launch.has_log()]
-
     def executor(self, name: str) -> Executor:
         """The running service of that name.
 
@@ -230,10 +179,3 @@ class ClassServices:
             each_test = self.plan.services[name].scope == "test"
             raise ServiceNotStarted(f"{self._label}.{name}", each_test=each_test, late=late)
         return watch.executor
-
-
-def _stop(launch: Launch, watch: Watch | None) -> None:
-    if watch is None:  # Its start was interrupted.
-        launch.stop()
-    else:
-        watch.end()
