@@ -11,7 +11,7 @@ from caseexec.errors import DeclarationError
 from caseexec.placeholders import nearest
 from caseexec.service.base import SCOPES, Service
 
-__all__ = ["Plan"]
+__all__ = ["Plan", "service_of"]
 
 Declared = Service[Any]
 
@@ -61,11 +61,8 @@ class Plan:
 def _needs(name: str, services: Mapping[str, Declared], known: Sequence[tuple[str, Declared]]) -> Iterator[str]:
     service = services[name]
     for option, placeholder in service.placeholders():
-        other, dot, fact = placeholder.partition(".")
-        if dot:
-            _check_name(service.place(option), f"the placeholder {{{placeholder}}} names", other, services)
-            _check_fact(service.place(option), other, fact, services[other])
-            yield other
+        if "." in placeholder:
+            yield service_of(placeholder, services, service.place(option))
     for reference in service.after:
         place = service.place("after")
         if isinstance(reference, Service):
@@ -73,6 +70,18 @@ def _needs(name: str, services: Mapping[str, Declared], known: Sequence[tuple[st
         else:
             _check_name(place, "it names", reference, services)
             yield reference
+
+
+def service_of(placeholder: str, services: Mapping[str, Declared], place: str) -> str:
+    """The name of the service that a placeholder such as ``redis.port`` names.
+
+    :param place: what errors call the option that it is in.
+    :raises DeclarationError: there is none, or it has no such thing to tell.
+    """
+    other, _, fact = placeholder.partition(".")
+    _check_name(place, f"the placeholder {{{placeholder}}} names", other, services)
+    _check_fact(place, other, fact, services[other])
+    return other
 
 
 def _name_of(

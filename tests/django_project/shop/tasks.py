@@ -7,3 +7,8 @@ from shop.models import Order
 def pay(number):
     Order.objects.filter(number=number).update(paid=True)
     return Order.objects.filter(paid=True).count()
+
+
+@shared_task
+def shout(word):
+    return word.upper()
