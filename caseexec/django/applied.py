@@ -54,6 +54,8 @@ def _cover(changed: Mapping[str, Any]) -> None:
 def _close_connections() -> None:
     for connection in connections.all(initialized_only=True):
         connection.close()
+        if connection.connection is not None:  # One of SQLite's in memory is left open by that.
+            connection.connection.close()
         del connections[connection.alias]
 
 

@@ -8,7 +8,7 @@ from typing import Any
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning
 
-from caseexec.django.declared import SERVICES, SETTINGS, django_setting, plan_of, present_entry
+from caseexec.django.declared import SERVICES, SETTINGS, django_setting, plan_of, present_entry, services_of_settings
 from caseexec.django.settings import changed
 from caseexec.errors import DeclarationError
 from caseexec.placeholders import names, nearest
@@ -27,7 +27,7 @@ _REACHES_NOTHING = "caseexec.W001"
 
 def check_services(app_configs: object = None, **kwargs: Any) -> list[CheckMessage]:
     """What is wrong with ``CASEEXEC_SERVICES`` and ``CASEEXEC_SETTINGS``."""
-    return problems(getattr(settings, SERVICES, {}))
+    return problems(services_of_settings())
 
 
 def problems(services: object, place: str = SERVICES) -> list[CheckMessage]:

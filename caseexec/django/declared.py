@@ -34,8 +34,8 @@ _ENGINE = {"DATABASES": "ENGINE", "CACHES": "BACKEND"}
 
 
 def services_of_settings() -> dict[str, Service[Any]]:
-    """The declarations in the settings, by name."""
-    return dict(getattr(settings, SERVICES, None) or {})
+    """The declarations in the settings, by name; not checked."""
+    return getattr(settings, SERVICES, {})
 
 
 def plan_of(services: Mapping[str, Service[Any]], place: str) -> Plan:

@@ -8,7 +8,7 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from types import MethodType
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage
@@ -28,13 +28,8 @@ from caseexec.service import Service
 
 __all__ = ["ServicesRunner", "ServicesRunnerMixin"]
 
-if TYPE_CHECKING:
-    _Base = DiscoverRunner
-else:
-    _Base = object
 
-
-class ServicesRunnerMixin(_Base):
+class ServicesRunnerMixin(DiscoverRunner):
     """For a project's own test runner; name it before ``DiscoverRunner``, or what is derived from that.
 
     The services that ``CASEEXEC_SERVICES`` declares are started before anything else is done, and Django's settings
@@ -93,8 +88,8 @@ class ServicesRunnerMixin(_Base):
 
     def run_checks(self, *args: Any, **kwargs: Any) -> None:
         """Run the system checks; with ``--no-services`` a program may be missing."""
-        silenced = [*settings.SILENCED_SYSTEM_CHECKS, *([MISSING_PROGRAM] if self.no_services else [])]
-        with override_settings(SILENCED_SYSTEM_CHECKS=silenced):
+        silenced = [MISSING_PROGRAM] if self.no_services else []
+        with override_settings(SILENCED_SYSTEM_CHECKS=[*settings.SILENCED_SYSTEM_CHECKS, *silenced]):
             super().run_checks(*args, **kwargs)
 
     def build_suite(self, *args: Any, **kwargs: Any) -> Any:
@@ -153,7 +148,7 @@ class ServicesRunnerMixin(_Base):
             sys.stdin.readline()
 
 
-class ServicesRunner(ServicesRunnerMixin, DiscoverRunner):
+class ServicesRunner(ServicesRunnerMixin):
     """Django's test runner, with services: ``TEST_RUNNER = "caseexec.django.ServicesRunner"``."""
 
 
