@@ -1004,23 +1004,48 @@ class WordsTests(MixinCase):
             "'x'\nWhat its services wrote during Case.setUpClass:\n  redis (LOG):\n    begin\n    in the set-up\n",
         )
 
-    def test_the_log_of_a_class_whose_own_set_up_failed_is_named(self) -> None:
+    def test_a_class_whose_own_set_up_failed_tells_what_they_wrote_once(self) -> None:
+        class Base(ServicesMixin):
+            redis = says()
+
+            @classmethod
+            def setUpClass(cls) -> None:
+                super().setUpClass()
+                say(cls.redis, "in the set-up")
+                raise KeyError("x")
+
+        class Case(Base):
+            @classmethod
+            def setUpClass(cls) -> None:
+                super().setUpClass()
+
+            def test(self) -> None:
+                raise AssertionError("must not run")
+
+        result, (warning,) = run_class(Case)
+        self.assertEqual(
+            masked(result.errors[0][1].partition("KeyError: ")[2]),
+            "'x'\nWhat its services wrote during Case.setUpClass:\n  redis (LOG):\n    begin\n    in the set-up\n",
+        )
+        self.assertRegex(
+            masked(str(warning.message)), r"setUpClass failed after the service had started \(see LOG\)\.$"
+        )
+        self.assertEqual(len(os.listdir(self.path("tmp"))), 1)
+
+    def test_a_class_whose_own_set_up_skips_it_leaves_no_log_and_warns_of_nothing(self) -> None:
         class Case(ServicesMixin):
             redis = says()
 
             @classmethod
             def setUpClass(cls) -> None:
                 super().setUpClass()
-                raise KeyError("x")
+                raise unittest.SkipTest("too old")
 
             def test(self) -> None:
                 raise AssertionError("must not run")
 
-        _, (warning,) = run_class(Case)
-        self.assertRegex(
-            masked(str(warning.message)), r"setUpClass failed after the service had started \(see LOG\)\.$"
-        )
-        self.assertEqual(len(os.listdir(self.path("tmp"))), 1)
+        self.assertEqual(len(self.run_class(Case).skipped), 1)
+        self.assertEqual(os.listdir(self.path("tmp")), [])
 
     def test_it_is_forty_lines_and_eight_kibibytes_at_most(self) -> None:
         class Case(ServicesMixin):
