@@ -6,6 +6,7 @@ users in ``docs/how-to/runners.rst``. A runner that is not installed skips its t
 
 import re
 import sys
+import unittest
 
 from tests.helpers import thirty
 from tests.helpers.faults import FaultyRun
@@ -211,11 +212,12 @@ class StestrTests(Fixtures, Interrupts, RunnerCase):
 class GreenTests(Fixtures, Interrupts, RunnerCase):
     # Of a set-up or tear-down of a class it tells only when that is the last of its module.
     runner = "green"
-    counted = "errors=5, expected_failures=1, failures=3, passes=23, skips=8" if STARTED else (
-        "errors=6, expected_failures=1, failures=3, passes=22"
-    )  # fmt: skip
-    summary = rf"^FAILED \({counted}, unexpected_successes=1\)$"
+    summary = r"^FAILED \(errors=5, expected_failures=1, failures=3, passes=23, skips=8, unexpected_successes=1\)$"
     untold = TOLD[4:9]
+
+    @unittest.skipUnless(STARTED, "in Python 3.12.1 green breaks off at a skipped test")
+    def test_the_suite(self) -> None:
+        super().test_the_suite()
 
 
 class UnittestParallelTests(Fixtures, Interrupts, RunnerCase):
