@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import os
-import shlex
-import shutil
 import unittest
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from caseexec.errors import DeclarationError
-from caseexec.service import Command, Service, UnixSocketService
+from caseexec.service import Service, UnixSocketService
 
 __all__ = ["REQUIRE", "Existing", "existing", "skip_if_missing"]
 
@@ -72,21 +70,5 @@ def skip_if_missing(services: Mapping[str, Service[Any]]) -> None:
     for name, service in services.items():
         if service.if_missing != "skip" or os.environ.get(REQUIRE, "0") not in ("", "0") or existing(service, name):
             continue
-        for option in service.runs:
-            program = _missing(service, getattr(service, option))
-            if program:
-                problem = f"there is no program {program!r} ({REQUIRE}=1 makes that an error)"
-                raise unittest.SkipTest(f"{service.place(option)}: {problem}")
-
-
-def _missing(service: Service[Any], command: Command) -> str:
-    """The program, if there is none of that name; empty where only a shell, or the start itself, can tell."""
-    if service.shell and isinstance(command, str):
-        return ""
-    program = os.fspath((shlex.split(command) if isinstance(command, str) else command)[0])
-    directory = os.fspath(service.cwd or "")
-    if "{" in program or (os.sep in program and "{" in directory):
-        return ""
-    path = (service.env or {}).get("PATH") or os.environ.get("PATH", os.defpath)
-    beside = os.path.join(directory, program) if os.sep in program else program
-    return "" if shutil.which(beside, os.F_OK, path) else program
+        for option, problem in service.missing():
+            raise unittest.SkipTest(f"{service.place(option)}: {problem} ({REQUIRE}=1 makes that an error)")
