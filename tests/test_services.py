@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -1133,11 +1134,23 @@ class WordsTests(MixinCase):
             redis = says()
 
             def test(self) -> None:
-                for value in vars(self).values():
-                    if callable(value):
-                        pickle.loads(pickle.dumps(value))()
+                with self.subTest("one"):
+                    for again in (
+                        pickle.loads(pickle.dumps(self)),
+                        pickle.loads(pickle.dumps(self._subtest)).test_case,
+                    ):
+                        again.setUp()
+                        self.assertIs(again._outcome.result, False)
 
-        self.assert_passes(Case)
+        class Result(unittest.TestResult):
+            def __reduce__(self):
+                return bool, ()
+
+        Case.__qualname__ = "Case"  # By which pickle finds it again.
+        result = Result()
+        with mock.patch.object(sys.modules[__name__], "Case", Case, create=True):
+            unittest.TestSuite([Case("test")]).run(result)
+        self.assertEqual((result.testsRun, [*the_notes(result)]), (1, []))
 
     def test_a_copy_of_a_running_service_is_that_service(self) -> None:
         import copy
