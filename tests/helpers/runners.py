@@ -10,7 +10,7 @@ class Runner:
     """One way to run a suite.
 
     :ivar command: what the interpreter is given.
-    :ivar package: what has to be installed for it, by its name on PyPI.
+    :ivar packages: what has to be installed for it, by its names on PyPI, with blanks between them.
     :ivar names_modules: whether it wants to be told the modules' names.
     :ivar files: what must be beside the tests, by name.
     :ivar variables: its environment.
@@ -20,7 +20,7 @@ class Runner:
     """
 
     command: tuple[str, ...]
-    package: str = ""
+    packages: str = ""
     names_modules: bool = False
     files: Mapping[str, str] = field(default_factory=dict)
     variables: Mapping[str, str] = field(default_factory=dict)
@@ -30,14 +30,16 @@ class Runner:
 
     def missing(self) -> str:
         """What to do before it can be used; empty: nothing."""
-        try:
-            return "" if not self.package else version(self.package) and ""
-        except PackageNotFoundError:
-            return f"{self.package} is not installed: pip install {self.package}"
+        for package in self.packages.split():
+            try:
+                version(package)
+            except PackageNotFoundError:
+                return f"{package} is not installed: pip install {package}"
+        return ""
 
 
-def _pytest(package: str, *options: str, **about) -> Runner:
-    return Runner(("-m", "pytest", "-q", "-p", "no:cacheprovider", *options), package, **about)
+def _pytest(packages: str, *options: str, **about) -> Runner:
+    return Runner(("-m", "pytest", "-q", "-p", "no:cacheprovider", *options), packages, **about)
 
 
 # These two look at each attribute of a class, and so at services that do not run yet.
@@ -54,9 +56,9 @@ _SITE = {
 }
 
 
-def _django(*options: str, workers: int = 1) -> Runner:
+def _django(packages: str, *options: str, workers: int = 1) -> Runner:
     return Runner(
-        ("-m", "django", "test", "-v0", *options), "django", files=_SITE,
+        ("-m", "django", "test", "-v0", *options), packages, files=_SITE,
         variables={"DJANGO_SETTINGS_MODULE": "site_settings"}, remembers=True, workers=workers,
     )  # fmt: skip
 
@@ -76,8 +78,8 @@ RUNNERS = {
     "unittest -c -f": Runner(("-m", "unittest", "discover", "-q", "-c", "-f"), remembers=True),
     "pytest": _pytest("pytest"),
     "pytest -n 2": _pytest("pytest-xdist", "-p", "xdist", "-n", "2", "--basetemp", "pytest", workers=2),
-    "django": _django(),
-    "django --parallel 2": _django("--parallel", "2", workers=2),
+    "django": _django("django"),
+    "django --parallel 2": _django("django tblib", "--parallel", "2", workers=2),
     "nose2": _nose2(),
     "nose2 -N 2": _nose2("--plugin", "nose2.plugins.mp", "-N", "2", workers=2),
     "testtools": Runner(("-m", "testtools.run", "discover"), "testtools"),
