@@ -39,7 +39,7 @@ class DeclarationTests(unittest.TestCase):
 
     def test_settings_are_names_and_plain_values(self) -> None:
         for options, told in (
-            (["save"], "Redis.options: a list is no mapping of names to values: write {'name': 'value'}"),
+            (["save"], "Redis.options: a list is no mapping of names to values: write {'NAME': 'value'}"),
             ({"max memory": 1}, "Redis.options: 'max memory' is no name of a setting"),
             ({"save": None}, "Redis.options: ['save'] is None: write a string in one line, a number, or True or False"),
             ({"save": "a\nb"}, "Redis.options: ['save'] is 'a\\nb': write a string in one line, a number, or True"),

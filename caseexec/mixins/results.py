@@ -44,6 +44,10 @@ class _Telling:
     def __setattr__(self, name: str, value: object) -> None:
         setattr(self._result, name, value)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Django pickles the test of a failing subtest, and with it the result that it is run with.
+        return _same, (self._result,)
+
     def _noted(self, info: _ExcInfo | None) -> _ExcInfo | None:
         error = info and info[1]
         if isinstance(error, (ServiceDied, ServiceUnavailable, ServiceNotStarted)):
@@ -54,6 +58,10 @@ class _Telling:
             if words:
                 add_note(error, words)
         return info
+
+
+def _same(result: unittest.TestResult) -> unittest.TestResult:
+    return result
 
 
 def _last(traceback: TracebackType | None) -> TracebackType | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unittest
 from collections.abc import Mapping
 
 from caseexec.deadline import Deadline
@@ -30,12 +31,13 @@ class ClassServices(Services):
     :param label: what errors call it (``tests.shop.ShopTests``).
     :param nameless: the one that is simply "the service" of the class.
     :ivar used: whether a test was begun.
+    :ivar skipped: whether none will be, as the class's set-up has skipped them.
     """
 
     def __init__(self, plan: Plan, case: type, label: str, nameless: str = "") -> None:
         self._short = case.__qualname__.rpartition("<locals>.")[2]
         super().__init__(plan, label, nameless, moment=f"{self._short}.setUpClass")
-        self.used = False
+        self.used = self.skipped = False
         self._case = case
         self._shared: dict[str, Shared] = {}
         self._problem: tuple[str, str] | None = None
@@ -85,7 +87,10 @@ class ClassServices(Services):
             class_ends(self._case)
 
     def note_set_up(self, error: BaseException) -> None:
-        """Have an error of the class's set-up tell what they wrote until now."""
+        """Have an error of the class's set-up tell what they wrote until now; a skip is none."""
+        if isinstance(error, unittest.SkipTest):
+            self.skipped = True
+            return
         words = self._words(f"during {self._moment}")
         if words:
             add_note(error, words)

@@ -25,15 +25,13 @@ __unittest = __tracebackhide__ = True
 SUPERUSER = "postgres"
 """The name of the server's superuser."""
 
-# To be raised when a template is made in another way.
-_FORMAT = 1
 # One that knows all letters, and sorts them by their code points; where the system has none, that of ASCII.
 _LOCALES = ("C.UTF-8", "C")
 # What listens on the network asks everybody for the password, as also other users of the machine can reach it; the
 # socket is in a directory that only one user can enter.
 _ARGUMENTS = (
     "--username", SUPERUSER, "--auth-local", "trust", "--auth-host", "scram-sha-256", "--encoding", "UTF8",
-    "--wal-segsize", "1",
+    "--text-search-config", "english", "--wal-segsize", "1",
 )  # fmt: skip
 
 
@@ -88,7 +86,7 @@ class Cluster:
 
     @property
     def _key(self) -> str:
-        about = (_FORMAT, self.initdb, platform.machine(), self.arguments, self.password)
+        about = (_LOCALES, _ARGUMENTS, self.initdb, platform.machine(), self.arguments, self.password)
         return f"{self.version}-{hashlib.sha256(repr(about).encode()).hexdigest()[:16]}"
 
     def _make(self, path: str, run: Helper) -> None:
