@@ -4,6 +4,7 @@ import urllib.request
 from tests.helpers import django_site  # noqa: F401  before what needs Django and its settings
 
 # isort: split
+from django.apps import apps
 from django.conf import settings
 from django.contrib.staticfiles.testing import StaticLiveServerTestCase
 from django.core.cache import cache
@@ -42,6 +43,15 @@ BOTH_KINDS = {
 
 def tearDownModule():
     connection.close()
+
+
+def add_header(get_response):
+    def middleware(request):
+        response = get_response(request)
+        response["X-Greeting"] = settings.GREETING
+        return response
+
+    return middleware
 
 
 class Greets(ServiceSettingsMixin):
@@ -184,6 +194,21 @@ class SettingsOfServicesTests(MixinCase):
 
         self.assert_passes(Case)
         self.assertEqual(cache.get("quince"), "before")
+
+    def test_applications_and_middleware_are_those_of_the_class(self):
+        class Case(Greets, SimpleTestCase):
+            @classmethod
+            def service_settings(cls):
+                middleware = [f"{__name__}.add_header"]
+                apps = ["django.contrib.messages"]
+                return {**super().service_settings(), "INSTALLED_APPS": apps, "MIDDLEWARE": middleware}
+
+            def test_they_are(self):
+                self.assertTrue(apps.is_installed("django.contrib.messages"))
+                self.assertEqual(self.client.get("/")["X-Greeting"], self.greeter.address)
+
+        self.assert_passes(Case)
+        self.assertFalse(apps.is_installed("django.contrib.messages"))
 
     def test_whoever_listens_to_changes_of_settings_is_told_of_both(self):
         told = []

@@ -39,7 +39,7 @@ class ServiceSettingsMixin(ServicesMixin):
     see them, until after the class. ``@override_settings``, on the class or on a test, goes over them.
     """
 
-    _settings: ClassVar[ExitStack]
+    _changed_settings: ClassVar[ExitStack]
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         given = vars(cls).get("service_settings")
@@ -65,18 +65,18 @@ class ServiceSettingsMixin(ServicesMixin):
     @classmethod
     def setUpClass(cls) -> None:
         """Start the services and change the settings; then ``super().setUpClass()``."""
-        cls._settings = ExitStack()
+        cls._changed_settings = ExitStack()
         try:
             super().setUpClass()
         except Exception:
             raise
         except BaseException:  # After a KeyboardInterrupt or SystemExit no class cleanup is run.
-            cls._settings.close()
+            cls._changed_settings.close()
             raise
 
     @classmethod
     def _services_are_ready(cls) -> None:
         super()._services_are_ready()
         settings = changed(cls.service_settings(), f"{label(cls)}.service_settings", _REFUSED)
-        cls.addClassCleanup(cls._settings.close)
-        cls._settings.enter_context(override_settings(**settings))
+        cls.addClassCleanup(cls._changed_settings.close)
+        cls._changed_settings.enter_context(override_settings(**settings))

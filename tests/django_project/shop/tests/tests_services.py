@@ -88,7 +88,10 @@ class ChannelsTests(Cached, ChannelsLiveServerTestCase):
         self.assertEqual(self.live_server_url, self.address)
 
 
-class WorkerTests(Cached, TransactionTestCase):
+class Worked(Cached):
+    """Celery connects once in a process, so its broker must be the same for all classes."""
+
+    redis = Redis(scope="session")
     worker = OutputService(
         [sys.executable, "-m", "celery", "-A", "project", "worker", "--pool", "solo", "--loglevel", "INFO",
          "--without-gossip", "--without-mingle", "--without-heartbeat"],
@@ -98,6 +101,7 @@ class WorkerTests(Cached, TransactionTestCase):
             "DATABASE_NAME": str(settings.DATABASES["default"]["TEST"]["NAME"]),
         },
         cwd=os.fspath(settings.BASE_DIR),
+        scope="session",
     )  # fmt: skip
 
     @classmethod
@@ -105,11 +109,15 @@ class WorkerTests(Cached, TransactionTestCase):
         broker = {"CELERY_BROKER_URL": cls.redis.url, "CELERY_RESULT_BACKEND": cls.redis.url}
         return {**super().service_settings(), **broker}
 
+
+class WorkerTests(Worked, TransactionTestCase):
     def test_a_task_is_done_by_the_worker(self):
         Order.objects.create(number=8)
         self.assertEqual(pay.delay(8).get(timeout=20), 1)
         self.assertTrue(Order.objects.get(number=8).paid)
 
-    def test_and_another(self):
+
+class OtherWorkerTests(Worked, TransactionTestCase):
+    def test_another_class_has_the_same_worker(self):
         Order.objects.create(number=9)
         self.assertEqual(pay.delay(9).get(timeout=20), 1)
