@@ -16,7 +16,7 @@ from django.test.runner import DiscoverRunner
 from caseexec import OutputService, TCPService
 from caseexec.django import ServicesRunner, ServicesRunnerMixin
 from caseexec.django.applied import applied, set_up_worker
-from caseexec.django.checks import check_services, problems
+from caseexec.django.checks import check_all, check_services
 from caseexec.django.declared import entries, filled, kept
 from caseexec.servers import PostgreSQL, Redis
 from tests.helpers.leaks import NothingRemains
@@ -131,9 +131,20 @@ class ChecksTests(SimpleTestCase):
         redis = Redis(program=sys.executable)
         self.assertEqual(self.found({"default": redis}, changes={"CACHES.default.KEY_PREFIX": "x"}), [])
 
+    def test_a_misspelt_setting_of_ours(self):
+        for name in ("CASEEXEC_SERVCES", "CASEXEC_SERVICES", "CASEEXEC_SERVICE"):
+            with override_settings(**{name: {}}):
+                found = [message.msg for message in check_services()]
+            self.assertEqual(found, [f"the setting {name} means nothing; did you mean CASEEXEC_SERVICES?"])
+
+    def test_what_is_for_the_services_of_a_runner_of_ones_own_is_left_to_that(self):
+        with override_settings(CASEEXEC_SETTINGS={"URL": "{redis.url}"}):
+            self.assertEqual(check_services(), [])
+            self.assertEqual([message.id for message in check_all({}, "Runner.services")], ["caseexec.E004"])
+
     def test_a_runner_is_named_in_place_of_the_settings(self):
         self.assertEqual(
-            [str(message) for message in problems({"web": 1}, "shop.Runner.services")],
+            [str(message) for message in check_all({"web": 1}, "shop.Runner.services")],
             ["?: (caseexec.E002) shop.Runner.services['web']: 1 is no declaration of a service, such as Redis()"],
         )
 

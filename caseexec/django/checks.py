@@ -16,7 +16,7 @@ from caseexec.scopes import existing
 from caseexec.service import Plan, Service
 from caseexec.service.graph import service_of
 
-__all__ = ["MISSING_PROGRAM", "check_services", "problems"]
+__all__ = ["MISSING_PROGRAM", "check_all", "check_services"]
 
 MISSING_PROGRAM = "caseexec.E001"
 _WRONG_SERVICE = "caseexec.E002"
@@ -27,14 +27,20 @@ _REACHES_NOTHING = "caseexec.W001"
 
 def check_services(app_configs: object = None, **kwargs: Any) -> list[CheckMessage]:
     """What is wrong with ``CASEEXEC_SERVICES`` and ``CASEEXEC_SETTINGS``."""
-    return problems(services_of_settings())
+    if hasattr(settings, SERVICES):
+        return check_all(services_of_settings(), SERVICES)
+    return [*_of_names()]  # The services are those of a project's own runner, if there are any.
 
 
-def problems(services: object, place: str = SERVICES) -> list[CheckMessage]:
+def check_all(services: object, place: str) -> list[CheckMessage]:
     """What is wrong with services, and with what the settings do with them.
 
     :param place: what errors call them.
     """
+    return [*_of_names(), *_of_services(services, place)]
+
+
+def _of_services(services: object, place: str) -> list[CheckMessage]:
     wrong = [Error(problem, id=_WRONG_SERVICE) for problem in _of_shape(services, place)]
     if wrong:
         return [*wrong]
@@ -44,6 +50,13 @@ def problems(services: object, place: str = SERVICES) -> list[CheckMessage]:
     except DeclarationError as error:
         return [Error(str(error), id=_WRONG_SERVICE)]
     return [*_of_programs(plan), *_of_settings(plan), *_of_use(plan, place)]
+
+
+def _of_names() -> Iterator[CheckMessage]:
+    ours = (SERVICES, SETTINGS)
+    for name in dir(settings):
+        if name.isupper() and name not in ours and (hint := nearest(name, ours, 0.8)):
+            yield Error(f"the setting {name} means nothing{hint}", id=_WRONG_SETTING)
 
 
 def _of_shape(services: object, place: str) -> Iterator[str]:

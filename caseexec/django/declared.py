@@ -11,6 +11,7 @@ from dataclasses import fields
 from typing import Any
 
 from django.conf import settings
+from django.core.exceptions import ImproperlyConfigured
 from django.db.utils import load_backend
 
 from caseexec.errors import DeclarationError
@@ -29,7 +30,7 @@ SERVICES = "CASEEXEC_SERVICES"
 SETTINGS = "CASEEXEC_SETTINGS"
 """The setting that tells in which others the addresses go."""
 
-# What names the program of an entry, and what an entry says of that program only.
+# What names, in an entry, the client that Django uses.
 _ENGINE = {"DATABASES": "ENGINE", "CACHES": "BACKEND"}
 
 
@@ -72,7 +73,8 @@ def kept(service: Service[Any], name: str) -> Service[Any]:
     """The declaration, with data that stay behind the run for the next one of this project, if it can have such."""
     if "keep" not in {option.name for option in fields(service)} or service.keep:
         return service
-    project = os.path.dirname(os.path.abspath(getattr(sys.modules.get(settings.SETTINGS_MODULE), "__file__", "")))
+    module = getattr(sys.modules.get(settings.SETTINGS_MODULE), "__file__", None)
+    project = os.path.dirname(os.path.abspath(module)) if module else os.getcwd()
     readable = re.sub(r"\W+", "-", f"{os.path.basename(project)}-{name}", flags=re.ASCII)
     return service.replace(keep=f"django-{readable}-{hashlib.sha256(project.encode()).hexdigest()[:12]}")
 
@@ -108,7 +110,7 @@ def _kind(setting: str, engine: object) -> str:
     if setting == "DATABASES":
         try:
             return str(load_backend(engine).DatabaseWrapper.vendor)
-        except Exception:  # Its client is not installed, as for a database that is not used in tests.
+        except (ImproperlyConfigured, ImportError):  # Its client is not installed, and not needed in tests.
             return engine
     return engine.rpartition(".")[2]
 

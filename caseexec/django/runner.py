@@ -17,7 +17,7 @@ from django.test import override_settings
 from django.test.runner import DiscoverRunner, ParallelTestSuite
 
 from caseexec.django.applied import applied, set_up_worker
-from caseexec.django.checks import MISSING_PROGRAM, problems
+from caseexec.django.checks import MISSING_PROGRAM, check_all
 from caseexec.django.declared import SERVICES, SETTINGS, entries, filled, kept, plan_of, services_of_settings
 from caseexec.django.settings import changed
 from caseexec.errors import DeclarationError, ExecutorError, text_of
@@ -123,11 +123,11 @@ class ServicesRunnerMixin(DiscoverRunner):
     def _declared(self) -> Services:
         place = self._place("services", SERVICES)
         services = self.services()
-        found = [message for message in problems(services, place) if not message.is_silenced()]
+        found = [message for message in check_all(services, place) if not message.is_silenced()]
         errors = [message for message in found if message.is_serious()]
         if errors:
-            raise SystemCheckError(f"the services of the run can't be started:\n\n{_lines(errors)}")
-        if found and self._place("service_settings", "") == "":
+            raise SystemCheckError(f"The services of the run can't be started:\n\n{_lines(errors)}")
+        if found and not self._overrides("service_settings"):  # That one may tell where they are.
             self.log(_lines(found))
         if self.keepdb:
             services = {name: kept(service, name) for name, service in services.items()}
@@ -135,8 +135,10 @@ class ServicesRunnerMixin(DiscoverRunner):
 
     def _place(self, method: str, setting: str) -> str:
         """What errors call the services, or the settings: the setting, unless the method is overridden."""
-        own = getattr(type(self), method) is getattr(ServicesRunnerMixin, method)
-        return setting if own else f"{label(type(self))}.{method}"
+        return f"{label(type(self))}.{method}" if self._overrides(method) else setting
+
+    def _overrides(self, method: str) -> bool:
+        return getattr(type(self), method) is not getattr(ServicesRunnerMixin, method)
 
     def _wait(self) -> None:
         print("The services stay as they are until Enter or Ctrl-C. For another run, in its environment:")
