@@ -241,6 +241,13 @@ class RunnerWithPostgreSQLTests(ProjectCase):
         self.environment["DJANGO_SETTINGS_MODULE"] = "project.with_services"
         self.assert_passes("shop.tests.tests_run", "--parallel", "2", tests=5)
 
+    def test_classes_have_their_own_services_beside_it(self):
+        with open(self.path("project/project/given.py"), "a") as file:
+            file.write("DATABASES['default']['ENGINE'] = 'django.db.backends.postgresql'\n")  # So that the name stays.
+            file.write("DATABASES['default']['TEST'] = {'NAME': 'of_the_tests'}\n")
+        self.assert_passes("shop.tests.tests_services", "--verbosity", "2", tests=6)
+        self.assertIn("Creating test database for alias 'default' ('of_the_tests')", self.output)
+
     def test_workers_that_are_spawned_do_as_well(self):
         with open(self.path("project/project/given.py"), "a") as file:
             file.write("import multiprocessing\nmultiprocessing.set_start_method('spawn', force=True)\n")

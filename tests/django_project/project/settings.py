@@ -1,3 +1,4 @@
+import json
 import os
 import pathlib
 
@@ -16,11 +17,13 @@ DEFAULT_AUTO_FIELD = "django.db.models.BigAutoField"
 DATABASES = {
     "default": {
         "ENGINE": "django.db.backends.sqlite3",
-        "NAME": os.environ.get("DATABASE_NAME", str(BASE_DIR / "db.sqlite3")),
+        "NAME": str(BASE_DIR / "db.sqlite3"),
         # A file, so that other processes see it as well.
         "TEST": {"NAME": str(BASE_DIR / "test.sqlite3")},
     },
 }
+if "DATABASE" in os.environ:  # That of the tests, for a worker.
+    DATABASES = {"default": json.loads(os.environ["DATABASE"])}
 CACHES = {"default": {"BACKEND": "django.core.cache.backends.locmem.LocMemCache", "TIMEOUT": 60}}
 CELERY_BROKER_URL = os.environ.get("CELERY_BROKER_URL", "redis://localhost:1/0")
 CELERY_RESULT_BACKEND = CELERY_BROKER_URL

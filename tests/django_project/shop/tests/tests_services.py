@@ -1,6 +1,7 @@
 """Each class has services of its own, whatever runs the tests."""
 
 import io
+import json
 import os
 import sys
 
@@ -98,7 +99,7 @@ class Worked(Cached):
         banner="celery@.* ready",
         env={
             "CELERY_BROKER_URL": "{redis.url}",
-            "DATABASE_NAME": str(settings.DATABASES["default"]["TEST"]["NAME"]),
+            "DATABASE": json.dumps({**settings.DATABASES["default"], "NAME": settings.DATABASES["default"]["TEST"]["NAME"]}),
         },
         cwd=os.fspath(settings.BASE_DIR),
         scope="session",
