@@ -19,7 +19,7 @@ from caseexec.executors.portfinder import PortFinder
 from caseexec.mixins import OutputServiceMixin, ServicesMixin, TCPServiceMixin, results
 from caseexec.output import OutputLog, Search
 from caseexec.registry import current_run
-from caseexec.scopes import services, shared
+from caseexec.scopes import shared
 from caseexec.service import (
     CommandService,
     HTTPService,
@@ -851,7 +851,7 @@ class CrashTests(MixinCase):
                 except ConnectionError as error:
                     raise ValueError("a client's own error") from error
 
-        with mock.patch.object(services, "_DYING", 20.0):
+        with mock.patch("caseexec.scopes.watches._DYING", 20.0):
             result, caught = run_class(Case)
         (error,) = the_notes(result)
         self.assertIn("  redis, which was killed by SIGABRT: nothing\n", error)

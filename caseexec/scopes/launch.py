@@ -12,6 +12,7 @@ from caseexec import ports, registry
 from caseexec.errors import AlreadyRunning, ExecutorError
 from caseexec.executors import Declared, Executor
 from caseexec.executors.fate import Cancelled
+from caseexec.scopes.keeping import keeping
 from caseexec.scopes.logs import Log
 from caseexec.scopes.outside import existing
 from caseexec.service import Service
@@ -130,6 +131,10 @@ class Launch:
             self.executor.kill()
         while self._ports:
             ports.release(self._ports.pop())
+        if keeping.everything and self._tmp is not None and os.listdir(self._tmp):
+            path, self._tmp = self._tmp, None
+            keeping.kept.append((self.declared.who, path))
+            self._run.keep(path)
         self._give_back_directory()
         self._log.end()
 

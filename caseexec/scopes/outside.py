@@ -13,7 +13,7 @@ from urllib.parse import urlsplit
 from caseexec.errors import DeclarationError
 from caseexec.service import Command, Service, UnixSocketService
 
-__all__ = ["REQUIRE", "Existing", "existing", "skip_if_missing"]
+__all__ = ["REQUIRE", "Existing", "existing", "program_of", "skip_if_missing"]
 
 # Its frames are left out of the traceback of a failed class, by unittest and by pytest.
 __unittest = __tracebackhide__ = True
@@ -73,20 +73,22 @@ def skip_if_missing(services: Mapping[str, Service[Any]]) -> None:
         if service.if_missing != "skip" or os.environ.get(REQUIRE, "0") not in ("", "0") or existing(service, name):
             continue
         for option in service.runs:
-            program = _missing(service, getattr(service, option))
-            if program:
+            program, path = program_of(service, getattr(service, option))
+            if path is None:
                 problem = f"there is no program {program!r} ({REQUIRE}=1 makes that an error)"
                 raise unittest.SkipTest(f"{service.place(option)}: {problem}")
 
 
-def _missing(service: Service[Any], command: Command) -> str:
-    """The program, if there is none of that name; empty where only a shell, or the start itself, can tell."""
+def program_of(service: Service[Any], command: Command) -> tuple[str, str | None]:
+    """The program of a command, and its path; empty: only a shell, or the start itself, can tell; ``None``: it is
+    not there.
+    """
     if service.shell and isinstance(command, str):
-        return ""
+        return command, ""
     program = os.fspath((shlex.split(command) if isinstance(command, str) else command)[0])
     directory = os.fspath(service.cwd or "")
     if "{" in program or (os.sep in program and "{" in directory):
-        return ""
+        return program, ""
     path = (service.env or {}).get("PATH") or os.environ.get("PATH", os.defpath)
     beside = os.path.join(directory, program) if os.sep in program else program
-    return "" if shutil.which(beside, os.F_OK, path) else program
+    return program, shutil.which(beside, os.F_OK, path)

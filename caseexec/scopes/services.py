@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 
-from caseexec.deadline import Deadline
 from caseexec.errors import ServiceNotStarted, ServiceUnavailable, add_note
 from caseexec.executors import Executor
 from caseexec.scopes.launch import Launch
@@ -12,15 +11,13 @@ from caseexec.scopes.outside import existing, skip_if_missing
 from caseexec.scopes.shared import Key, Shared, class_begins, class_ends, share
 from caseexec.scopes.together import in_order
 from caseexec.scopes.watch import Watch
+from caseexec.scopes.watches import Told, Watches
 from caseexec.service import Plan
 
 __all__ = ["ClassServices"]
 
 # Its frames are left out of the traceback of a failed class, by unittest and by pytest.
 __unittest = __tracebackhide__ = True
-
-# The connections of a process that crashes are closed a moment before it is seen to have ended.
-_DYING = 0.05
 
 
 class ClassServices:
@@ -41,7 +38,7 @@ class ClassServices:
         self._short = case.__qualname__.rpartition("<locals>.")[2]
         self._own: dict[str, Launch] = {}
         self._shared: dict[str, Shared] = {}
-        self._watches: dict[str, Watch] = {}
+        self._watches = Watches()
         self._problem: tuple[str, str] | None = None
         self._in_test = False
 
@@ -88,7 +85,7 @@ class ClassServices:
         try:
             in_order(self.plan.only(chosen), self._start_one, self._cancel)
         except BaseException as error:
-            if any(watch.has_died() for watch in self._watches.values()):  # That is why, most likely.
+            if self._watches.any_died():  # That is why, most likely.
                 add_note(error, self._words("until then"))
             self._end(chosen, lambda launch, _: launch.discard())
             raise
@@ -142,23 +139,10 @@ class ClassServices:
         """
         self.used = True
         test = f"{self._short}.{method}"
-        for watch in self._watches.values():
-            watch.meet(test)
+        self._watches.meet(test)
         self._start_for_test(test)
-        watches = self._each()
-        again = [name for name, watch in watches.items() if watch.must_start()]
-        in_order(self.plan.only(again), lambda name: watches[name].start(test))
-        for watch in watches.values():
-            watch.begin(test)
+        self._watches.begin(test, self.plan)
         self._in_test = True
-
-    def _each(self) -> dict[str, Watch]:
-        """Each that runs, once: two attributes may share one."""
-        found: dict[str, Watch] = {}
-        for name in self.plan.services:
-            if name in self._watches and self._watches[name] not in found.values():
-                found[name] = self._watches[name]
-        return found
 
     def _start_for_test(self, test: str) -> None:
         if self._problem:
@@ -187,14 +171,11 @@ class ClassServices:
         :param lost: a connection was, and whoever had its other end may be about to die.
         """
         if lost and self._in_test:
-            for _ in Deadline(_DYING).turns():
-                if any(watch.has_died() for watch in self._watches.values()):
-                    break
+            self._watches.await_death()
         return self._words("during this test") if self._in_test else ""
 
-    def _words(self, when: str) -> str:
-        told = [watch.words() for watch in self._each().values() if not watch.executor.existing]
-        return "\n".join([f"What its services wrote {when}:", *told]) if told else ""
+    def _words(self, when: str) -> Told:
+        return self._watches.told(self.plan.services, when)
 
     def keep_logs(self) -> list[str]:
         """Let the logs stay that are not empty; their paths."""
