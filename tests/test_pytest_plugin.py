@@ -1,11 +1,13 @@
 import os
 import re
+import signal
 import textwrap
 import unittest
 
 from caseexec import DeclarationError, TCPService
 from caseexec.pytest_plugin import service_fixture
-from tests.helpers.leaks import alive
+from tests.helpers.classes import masked
+from tests.helpers.leaks import alive, soon
 from tests.helpers.runs import RunCase
 
 # What each module of a suite begins with. Every service that is started notes its process in the file "pids".
@@ -35,6 +37,7 @@ class PluginCase(RunCase):
     def setUp(self) -> None:
         super().setUp()
         self.environment.update(PYTEST_DISABLE_PLUGIN_AUTOLOAD="1", COLUMNS="200")
+        del self.environment["PYTHONDEVMODE"]  # It takes a third of the time, and there are many runs.
 
     def suite(self, **modules: str) -> None:
         for name, source in modules.items():
@@ -457,3 +460,193 @@ class ReportTests(PluginCase):
             "services: python -m shop.server (BIN), Missing (not installed), Odd (version unknown), exec nginx, "
             "Ready 15.14, sh (BIN), /no/where (not installed)",
         )
+
+    def test_what_services_wrote_is_in_sections_of_the_report(self) -> None:
+        self.suite(test_it="""
+            WRITES = CommandService(["sh", "-c", "echo begun; kill -STOP $$; echo told; sleep 300"], check="true")
+            writes = service_fixture(WRITES)
+
+            def tell(executor):
+                os.kill(executor.pid, 18)
+                executor.wait_for_output("told")
+
+            def test_that_fails(writes):
+                tell(writes)
+                assert False, "no"
+
+            def test_that_passes(writes):
+                tell(writes)
+
+            @pytest.fixture
+            def fails(writes):
+                tell(writes)
+                raise KeyError("set-up")
+
+            def test_whose_set_up_fails(writes, fails): pass
+
+            def test_that_asks_for_it_late(request):
+                tell(request.getfixturevalue("writes"))
+                assert False, "late"
+
+            class Base(unittest.TestCase):
+                @classmethod
+                def setUpClass(cls):
+                    tell(cls.writes)
+                    raise KeyError("class")
+
+            class SetUp(ServicesMixin, Base):
+                writes = WRITES
+                def test_it(self): pass
+
+            def test_skipped(writes):
+                pytest.skip("no more")
+        """)  # fmt: skip
+        output = self.run_pytest(code=1, failed=2, errors=2, passed=1, skipped=1)
+        for name in ("test_that_fails", "test_whose_set_up_fails", "test_that_asks_for_it_late", "SetUp.test_it"):
+            with self.subTest(name):
+                _, _, told = output.partition(f" {name} _")
+                told = masked(told.partition("\n__")[0].partition("\n==")[0])
+                self.assertRegex(told, r"- Captured output of writes \(sh\), LOG -+\n(begun\n)?told\Z")
+        self.assertEqual(output.count("Captured output of"), 4, output)
+        self.assertNotIn("What its services wrote", output)
+
+    def test_the_summary_has_the_text_of_errors_of_classes_too(self) -> None:
+        self.suite(test_it="""
+            class It(ServicesMixin, unittest.TestCase):
+                server = DECLARED
+                def test_1(self): crash(self.server)
+                def test_2(self): pass
+                def test_3(self): pass
+
+            class NoSuper(ServicesMixin, unittest.TestCase):
+                server = DECLARED
+                @classmethod
+                def setUpClass(cls): pass
+                def test_it(self): pass
+
+            class Fails(ServicesMixin, unittest.TestCase):
+                server = TCPService("sh -c 'exit 3' {port}")
+                def test_it(self): pass
+        """)  # fmt: skip
+        output = self.run_pytest(code=1, passed=1)
+        summary = output.partition("short test summary")[2]
+        for text in (
+            "test_2 - caseexec.errors.ServiceDied: server was killed by SIGKILL during It.test_1",
+            "test_3 - caseexec.errors.ServiceUnavailable: server was killed by SIGKILL during It.test_1",
+            "NoSuper::test_it - caseexec.errors.ServiceNotStarted: test_it.NoSuper: its service was not started",
+            "Fails::test_it - caseexec.errors.ProcessExitedWithError: test_it.Fails.server exited with status 3",
+        ):
+            self.assertIn(text, re.sub(r"caseexec\.errors\.\w+\.", "caseexec.errors.", summary))
+
+    def test_other_styles_of_tracebacks_are_left_as_they_are(self) -> None:
+        self.suite(test_it="""
+            broken = service_fixture(TCPService("sh -c 'exit 3' {port}"))
+            def test_it(broken): pass
+        """)  # fmt: skip
+        for style in ("native", "line"):
+            self.assertNotIn("INTERNALERROR", self.run_pytest(f"--tb={style}", code=1, error=1))
+
+    def test_they_are_kept_on_demand(self) -> None:
+        self.suite(test_it="""
+            server = service_fixture(DECLARED)
+            writes = service_fixture(CommandService(["sh", "-c", "echo this >{tmp}/file; exec sleep 300"],
+                                                    check="test -s {tmp}/file", reset=noting))
+            def test_it(server, writes): pass
+        """)  # fmt: skip
+        found, output = self.run_python(*self.arguments("--caseexec-keep"))
+        self.assertEqual(found, 0, output)
+        kept = re.findall(r"^test_it\.(\w+): (\S+)$", output.partition("services kept (--caseexec-keep)")[2], re.M)
+        self.assertEqual([name for name, _ in kept], ["writes", "server"])
+        with open(os.path.join(kept[0][1], "file")) as file:
+            self.assertEqual(file.read(), "this\n")
+        with open(kept[1][1]) as file:
+            self.assertIn("listening", file.read())
+        self.assertEqual({path for _, path in kept}, {self.path(f"run/{name}") for name in os.listdir(self.run_tmp)})
+
+    def test_logs_are_kept_in_a_directory(self) -> None:
+        self.suite(test_it="server = service_fixture(DECLARED)\ndef test_it(server): pass\n")
+        output = self.run_pytest("--caseexec-log-dir", "logs", passed=1)
+        self.assertNotIn("kept", output)
+        (name,) = os.listdir(self.path("logs"))
+        self.assertRegex(name, r"^[0-9a-f]{16}-test_it\.server\.log$")
+        self.assertEqual(os.listdir(self.run_tmp), [])
+        self.write("file", "")
+        output = self.run_pytest("--caseexec-log-dir", "file/logs", code=1, error=1)
+        self.assertRegex(output, "DeclarationError: --caseexec-log-dir: no log can be kept in '.*file/logs': Not a dir")
+
+
+class DebuggerTests(PluginCase):
+    def test_services_live_while_a_debugger_looks_at_a_failure(self) -> None:
+        self.suite(test_it="""
+            import pdb
+            function = service_fixture(DECLARED, scope="function")
+
+            class Debugger(pdb.Pdb):
+                def interaction(self, *_):
+                    with open("pids") as file, open("looked", "a") as looked:
+                        print(sum(map(alive, map(int, set(file)))), file=looked)
+
+            class It(ServicesMixin, unittest.TestCase):
+                of_class = DECLARED
+                of_test = DECLARED.replace(scope="test")
+
+                def tearDown(self):
+                    assert self.of_test.running()
+
+                def test_1(self): self.fail("1")
+                def test_2(self): self.fail("2")
+
+            def test_it(function): assert False
+        """)  # fmt: skip
+        self.run_pytest("--pdb", "--pdbcls=test_it:Debugger", code=1, failed=3)
+        with open(self.path("looked")) as file:
+            self.assertEqual(file.read().split(), ["2", "2", "1"])
+
+
+class InterruptTests(PluginCase):
+    """Whatever comes in the way, nothing remains."""
+
+    SUITE = """
+        import sys, time
+        never = service_fixture(CommandService(["sh", "-c", "echo $$ >>pids; echo >started; sleep 300"], check="false"))
+        deaf = service_fixture(CommandService(["sh", "-c", "trap 'echo >asked' TERM; echo $$ >>pids; echo >{tmp}/ready; "
+                                               "while :; do sleep 0.01; done"], check="test -s {tmp}/ready"))
+
+        def test_never(never): pass
+
+        def test_deaf(deaf):
+            with open("begun", "w"):
+                time.sleep(60)
+    """
+
+    def test_an_interrupt_while_a_fixture_starts(self) -> None:
+        self.suite(test_it=self.SUITE)
+        process = self.begin(*self.arguments("-k", "never"))
+        output = self.interrupt_when(process, "started")
+        self.assertIn("KeyboardInterrupt", output)
+        self.assertEqual(process.returncode, 2, output)
+        self.assert_all_ended(output)
+
+    def test_two_interrupts(self) -> None:
+        self.suite(test_it=self.SUITE)
+        process = self.begin(*self.arguments("-k", "deaf"))
+        self.assertTrue(soon(lambda: os.path.exists(self.path("begun")), 30))
+        process.send_signal(signal.SIGINT)
+        output = self.interrupt_when(process, "asked")
+        self.assertIn("KeyboardInterrupt", output)
+        self.assert_all_ended(output)
+
+    def test_a_killed_run(self) -> None:
+        self.suite(test_it=self.SUITE)
+        process = self.begin(*self.arguments("-k", "deaf"))
+        output = self.interrupt_when(process, "begun", signal.SIGKILL)
+        self.assertTrue(soon(lambda: not any(map(alive, self.pids()))), output)
+
+    def test_one_that_never_gets_ready_is_waited_for_once(self) -> None:
+        self.suite(test_it="""
+            never = service_fixture(CommandService("sleep 300", check="false", start_timeout=0.1), scope="function")
+            def test_1(never): pass
+            def test_2(never): pass
+        """)  # fmt: skip
+        output = self.run_pytest(code=1, errors=2)
+        self.assertEqual(output.count("E   caseexec.errors.TimeoutExpired: test_it.never timed out after 0.1"), 1)

@@ -38,7 +38,9 @@ def service_fixture(declaration: Service[Any], *, scope: str | None = None, name
     from caseexec.pytest_plugin.fixtures import ServiceFixture
 
     # As collections.namedtuple: errors, and pytest --fixtures, say where it was made.
-    return ServiceFixture(declaration, scope, name, sys._getframe(1).f_globals.get("__name__", "")).made()
+    caller = sys._getframe(1)
+    module = caller.f_globals.get("__name__", "")
+    return ServiceFixture(declaration, scope, name, module).made(in_class="__qualname__" in caller.f_locals)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -83,8 +83,8 @@ class ServiceFixture:
             raise DeclarationError(self.place, f"{problem}: {way_out}")
         return declaration.replace(scope=_SCOPES[chosen]), chosen
 
-    def made(self) -> Any:
-        """The fixture, for pytest."""
+    def made(self, in_class: bool = False) -> Any:
+        """The fixture, for pytest; in the body of a class it must not become a method."""
         # The others that it needs are arguments: so pytest knows of them before any is set up.
         needed = [inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY) for name in self.needs]
         request = inspect.Parameter("request", inspect.Parameter.POSITIONAL_OR_KEYWORD)
@@ -96,7 +96,8 @@ class ServiceFixture:
         service.__module__ = self.module
         service.__doc__ = f"The running {type(self.declaration).__name__}, {self.declaration.command!r}."
         setattr(service, _MARK, self)
-        return pytest.fixture(scope=self.scope, name=self.name)(service)  # type: ignore[call-overload]
+        function = staticmethod(service) if in_class else service
+        return pytest.fixture(scope=self.scope, name=self.name)(function)  # type: ignore[call-overload]
 
     def named(self, name: str) -> Service[Any]:
         """The declaration, as errors call it."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import unittest
 import warnings
-from collections.abc import Generator, Sequence
+from collections.abc import Callable, Generator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
 
@@ -18,6 +19,7 @@ from caseexec.errors import (
     ServiceUnavailable,
     text_of,
 )
+from caseexec.mixins import ServicesMixin
 from caseexec.mixins.results import lost_connection, without_frames
 from caseexec.pytest_plugin.fixtures import PRESENT, Present, ServiceFixture, marked, plan_of, used_by
 from caseexec.pytest_plugin.summary import programs
@@ -45,6 +47,9 @@ class ServicesPlugin:
         keeping.everything = bool(self._config.getoption("caseexec_keep"))
         keeping.log_directory = self._config.getoption("caseexec_log_dir") or keeping.log_directory
         keeping.kept = []
+        self._postponed: list[Callable[[], object]] = []
+        if self._config.getoption("usepdb"):
+            ServicesMixin._postponed = self._postponed
 
     # -- what there is to tell -----------------------------------------------------------------------------------------
 
@@ -67,14 +72,16 @@ class ServicesPlugin:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_teardown(self, item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, Any, Any]:
         """End what is shared behind its last test, when all fixtures that may use it are gone."""
-        try:
-            return (yield)
-        finally:
+        with ExitStack() as over:
             if _outermost[0] is self._session:
-                if nextitem is None:
-                    end_run()
-                elif item.getparent(pytest.Module) is not nextitem.getparent(pytest.Module):
-                    end_modules()
+                over.callback(_end_shared, item, nextitem)
+            over.callback(self._end_postponed)
+            return (yield)
+
+    def _end_postponed(self) -> None:
+        with ExitStack() as over:
+            while self._postponed:  # The first that came is called first.
+                over.callback(self._postponed.pop())
 
     @pytest.hookimpl(trylast=True)
     def pytest_sessionfinish(self, session: pytest.Session) -> None:
@@ -92,6 +99,7 @@ class ServicesPlugin:
         """Leave no trace in a process that goes on."""
         _outermost.remove(self._session)
         vars(keeping).update(vars(self._before))
+        ServicesMixin._postponed = None
 
     # -- service fixtures ----------------------------------------------------------------------------------------------
 
@@ -159,7 +167,8 @@ class ServicesPlugin:
         present = self._config.stash[PRESENT]
         if lost_connection(error):
             present.watches.await_death()
-        return present.watches.told(present.plan.services, "during this test")
+        # Of those that a test asks for only while it runs, the plan does not know.
+        return present.watches.told([*present.plan.services, *present.watches], "during this test")
 
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_makereport(
@@ -173,6 +182,13 @@ class ServicesPlugin:
         if call.excinfo is not None:
             _name(report, call.excinfo)
         return report
+
+
+def _end_shared(item: pytest.Item, nextitem: pytest.Item | None) -> None:
+    if nextitem is None:
+        end_run()
+    elif item.getparent(pytest.Module) is not nextitem.getparent(pytest.Module):
+        end_modules()
 
 
 def _note_problem(fixture: ServiceFixture, name: str, error: Exception, moment: str) -> None:

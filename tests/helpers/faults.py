@@ -18,7 +18,7 @@ from tests.helpers.leaks import alive, soon
 from tests.helpers.programs import python
 from tests.helpers.runs import ROOT, plain_environment
 
-PYTEST = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py"]
+PYTEST = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "caseexec.pytest_plugin", "test_it.py"]
 RUNNERS = {
     "unittest": ["-m", "unittest", "-q", "test_it"],
     "unittest -c": ["-m", "unittest", "-q", "-c", "test_it"],
