@@ -244,6 +244,8 @@ class FixturesTests(PluginCase):
 
             def test_it(one, two, own):
                 assert one is two and one.pid == A.pid != own.pid
+                with open("pids") as file:
+                    assert file.read().split().count(str(one.pid)) == 2, "A.test_it, and once for this test"
 
             @pytest.mark.usefixtures("one")
             class B(A):
@@ -434,6 +436,9 @@ class ReportTests(PluginCase):
                 def version(self): return "15.14"
             class Missing(TCPService):
                 def version(self): raise FileNotFoundError("no program postgres")
+            class Broken(TCPService):
+                @property
+                def version(self): raise KeyError("?")
             class Odd(TCPService):
                 def version(self): raise KeyError("?")
 
@@ -441,6 +446,8 @@ class ReportTests(PluginCase):
             unused = service_fixture(TCPService("unused {port}"))
             needed = service_fixture(TCPService("/no/where {port}"))
             needs = service_fixture(TCPService("sh -c 'exit {needed.port}' {port}"))
+            broken = service_fixture(Broken("x {port}"))
+            work = service_fixture(OneShot("true"))
 
             class It(ServicesMixin, unittest.TestCase):
                 one = TCPService("{python} -m shop.server {port}")
@@ -449,7 +456,7 @@ class ReportTests(PluginCase):
                 four = CommandService("exec nginx", shell=True, check="true")
                 def test_it(self): pass
 
-            def test_it(ready, needs): pass
+            def test_it(ready, needs, broken, work): pass
         """)  # fmt: skip
         output = self.run_pytest("-k", "test_it", "--setup-plan", code=0)
         (line,) = re.findall("^services: .*", output, re.M)
@@ -458,7 +465,7 @@ class ReportTests(PluginCase):
         self.assertEqual(
             line,
             "services: python -m shop.server (BIN), Missing (not installed), Odd (version unknown), exec nginx, "
-            "Ready 15.14, sh (BIN), /no/where (not installed)",
+            "Ready 15.14, sh (BIN), /no/where (not installed), Broken",
         )
 
     def test_what_services_wrote_is_in_sections_of_the_report(self) -> None:

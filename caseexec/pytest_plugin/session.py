@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import unittest
 import warnings
-from collections.abc import Callable, Generator, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from typing import Any
@@ -24,6 +24,7 @@ from caseexec.mixins.results import lost_connection, without_frames
 from caseexec.pytest_plugin.fixtures import PRESENT, Present, ServiceFixture, marked, plan_of, used_by
 from caseexec.pytest_plugin.summary import programs
 from caseexec.scopes import Told, Watches, end_modules, end_run, keeping
+from caseexec.service import Plan
 
 __all__ = ["ServicesPlugin"]
 
@@ -47,6 +48,7 @@ class ServicesPlugin:
         keeping.everything = bool(self._config.getoption("caseexec_keep"))
         keeping.log_directory = self._config.getoption("caseexec_log_dir") or keeping.log_directory
         keeping.kept = []
+        self._plans: dict[tuple[tuple[str, ServiceFixture], ...], Plan] = {}
         self._postponed: list[Callable[[], object]] = []
         if self._config.getoption("usepdb"):
             ServicesMixin._postponed = self._postponed
@@ -109,10 +111,7 @@ class ServicesPlugin:
         self._config.stash[PRESENT] = present = Present(item.nodeid)
         if not used:
             return
-        try:
-            present.plan = plan_of(item, used)
-        except DeclarationError as error:
-            raise error.with_traceback(None) from None  # Its text says where to look.
+        present.plan = self._plan_of(item, used)
         for name, fixture in used.items():
             if name in fixture.problems:
                 raise ServiceUnavailable(*fixture.problems[name])
@@ -121,6 +120,15 @@ class ServicesPlugin:
         watches.meet(present.moment)
         watches.begin(present.moment, present.plan)
         present.watches = watches
+
+    def _plan_of(self, item: pytest.Item, used: Mapping[str, ServiceFixture]) -> Plan:
+        key = tuple(used.items())  # Many tests use the same ones.
+        try:
+            if key not in self._plans:
+                self._plans[key] = plan_of(item, used)
+            return self._plans[key]
+        except DeclarationError as error:
+            raise error.with_traceback(None) from None  # Its text says where to look.
 
     @pytest.hookimpl(wrapper=True)
     def pytest_fixture_setup(
@@ -137,8 +145,8 @@ class ServicesPlugin:
             _note_problem(fixture, name, error, present.moment)
             raise
         # Here and not in the fixture, as pytest would keep an error of that for all tests.
-        watch = fixture.running.get(name)
-        if watch is not None:  # None: pytest only makes a plan.
+        watch = fixture.running.get(name)  # None: pytest only makes a plan.
+        if watch is not None and watch not in present.watches.values():  # Else two fixtures share it.
             if watch.must_start():
                 watch.start(present.moment)
             watch.begin(present.moment)

@@ -23,7 +23,7 @@ __all__ = ["programs", "tell"]
 def programs(items: Sequence[pytest.Item]) -> list[str]:
     """The programs of the services that some tests use, each once, with what is known of it without starting it."""
     services = [named for item in items for named in _services(item)]
-    once = {(name, id(service)): (name, service) for name, service in services}
+    once = {(name, id(service)): (name, service) for name, service in services if service.keeps_running}
     return list(dict.fromkeys(_described(name, service) for name, service in once.values()))
 
 
@@ -36,12 +36,19 @@ def _services(item: pytest.Item) -> Iterator[tuple[str, Service[Any]]]:
 
 
 def _described(name: str, service: Service[Any]) -> str:
-    there = existing(service, name)
-    if there is not None:
-        return f"{name} ({there.by})"
-    version = getattr(service, "version", None)
-    if callable(version):
-        return f"{type(service).__name__} {_version(version)}"
+    try:
+        there = existing(service, name)
+        if there is not None:
+            return f"{name} ({there.by})"
+        version = getattr(service, "version", None)
+        if callable(version):
+            return f"{type(service).__name__} {_version(version)}"
+        return _program(service)
+    except Exception:  # It is only told; the test that needs it has the error.
+        return type(service).__name__
+
+
+def _program(service: Service[Any]) -> str:
     assert service.command is not None
     program, path = program_of(service, service.command)
     if service.shell:
@@ -58,7 +65,7 @@ def _version(version: Any) -> str:
         return shorten(printable(str(version())))
     except FileNotFoundError:
         return "(not installed)"
-    except Exception:  # It is only told; the test that needs it has the error.
+    except Exception:
         return "(version unknown)"
 
 
