@@ -57,7 +57,7 @@ class ServicesPlugin:
 
     def pytest_report_collectionfinish(self, items: Sequence[pytest.Item]) -> list[str]:
         """Name the programs. Not in the header: only what was collected tells which services are used."""
-        return self._programs(items) if self._config.get_verbosity() >= 0 else []
+        return self._programs(items) if self._config.getoption("verbose") >= 0 else []
 
     def _programs(self, items: Sequence[pytest.Item]) -> list[str]:
         found = programs(items)

@@ -72,7 +72,7 @@ def _version(version: Any) -> str:
 def tell(reporter: Any, told: Sequence[Mapping[str, Any]], config: pytest.Config) -> None:
     """Write what a session, or each of its workers, has to tell at the end."""
     for line in dict.fromkeys(line for one in told for line in one["services"]):
-        if config.get_verbosity() >= 0:
+        if config.getoption("verbose") >= 0:
             reporter.write_line(line)
     kept = [line for one in told for line in one["kept"]]
     if kept:
