@@ -69,17 +69,14 @@ class XdistTests(PluginCase):
             os.remove(self.path(worker))
         self.run_xdist("-n2", "--dist", "loadfile", workers=2)
 
-    def test_so_it_is_where_workers_take_tests_from_each_other(self) -> None:
-        self.run_xdist("-n2", "--dist", "worksteal", workers=2)
-
-    def test_workers_of_another_interpreter(self) -> None:
+    def test_so_it_is_where_workers_of_another_interpreter_take_tests_from_each_other(self) -> None:
         other = self.path("other")
         venv.create(other, symlinks=True)
         (packages,) = site.getsitepackages([other])
         with open(os.path.join(packages, "ours.pth"), "w") as file:
             file.write("\n".join(site.getsitepackages()))
         python = os.path.join(other, "bin", "python")
-        self.run_xdist("--dist", "load", "--tx", f"2*popen//python={python}", workers=2)
+        self.run_xdist("--dist", "worksteal", "--tx", f"2*popen//python={python}", workers=2)
         self.assertEqual({executable for *_, executable in self.noted("gw0") + self.noted("gw1")}, {python})
 
     def test_the_record_tells_which_worker_has_what(self) -> None:
