@@ -509,8 +509,14 @@ class ReportTests(PluginCase):
 
             def test_skipped(writes):
                 pytest.skip("no more")
+
+            def test_that_another_plugin_refuses(): pass
+        """, conftest="""
+            @pytest.hookimpl(tryfirst=True)
+            def pytest_runtest_setup(item):
+                assert "refuses" not in item.name
         """)  # fmt: skip
-        output = self.run_pytest(code=1, failed=2, errors=2, passed=1, skipped=1)
+        output = self.run_pytest(code=1, failed=2, errors=3, passed=1, skipped=1)
         for name in ("test_that_fails", "test_whose_set_up_fails", "test_that_asks_for_it_late", "SetUp.test_it"):
             with self.subTest(name):
                 _, _, told = output.partition(f" {name} _")

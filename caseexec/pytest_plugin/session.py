@@ -74,6 +74,7 @@ class ServicesPlugin:
     @pytest.hookimpl(wrapper=True)
     def pytest_runtest_teardown(self, item: pytest.Item, nextitem: pytest.Item | None) -> Generator[None, Any, Any]:
         """End what is shared behind its last test, when all fixtures that may use it are gone."""
+        self._config.stash[PRESENT] = Present()  # Nobody is to ask what is about to end.
         with ExitStack() as over:
             if _outermost[0] is self._session:
                 over.callback(_end_shared, item, nextitem)
@@ -101,7 +102,8 @@ class ServicesPlugin:
         """Leave no trace in a process that goes on."""
         _outermost.remove(self._session)
         vars(keeping).update(vars(self._before))
-        ServicesMixin._postponed = None
+        if ServicesMixin._postponed is self._postponed:
+            ServicesMixin._postponed = None
 
     # -- service fixtures ----------------------------------------------------------------------------------------------
 
@@ -167,8 +169,7 @@ class ServicesPlugin:
         notes = [note for note in getattr(error, "__notes__", ()) if isinstance(note, Told)]
         for note in notes:
             error.__notes__.remove(note)
-        if call.when != "teardown":  # Then they are gone.
-            notes.append(self._fixtures_told(error))
+        notes.append(self._fixtures_told(error))
         item.stash[_SECTIONS] = [part for note in notes for part in note.parts]
 
     def _fixtures_told(self, error: BaseException) -> Told:
