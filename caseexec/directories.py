@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 import subprocess
 from contextlib import suppress
 
-__all__ = ["remove_tree", "working_directory"]
+__all__ = ["is_open", "remove_tree", "working_directory"]
 
 
 def remove_tree(path: str) -> bool:
@@ -38,6 +39,21 @@ def working_directory() -> str:
         return os.getcwd()
     except FileNotFoundError:
         return os.sep
+
+
+def is_open(path: str, user: int) -> bool:
+    """Whether a user can get to what is in a directory, as far as the permissions tell that are for all, or the owner.
+
+    :param user: a user id.
+    """
+    path = os.path.realpath(path)
+    while True:
+        found = os.stat(path)
+        if not found.st_mode & (stat.S_IXUSR if found.st_uid == user else stat.S_IXOTH):
+            return False
+        if path == os.path.dirname(path):
+            return True
+        path = os.path.dirname(path)
 
 
 def _open_directories(path: str) -> None:

@@ -342,6 +342,36 @@ class GuardTests(MixinCase):
         Case("test").run(result)
         self.assertIn("the test runner did not call setUpClass", result.errors[0][1])
 
+    def test_a_runner_that_has_not_called_it_is_told_also_when_the_class_has_a_set_up_of_its_own(self) -> None:
+        class Case(TCPServiceMixin):
+            service_command = SERVER
+
+            @classmethod
+            def setUpClass(cls) -> None:
+                super().setUpClass()
+
+            def test(self) -> None:
+                pass
+
+        result = unittest.TestResult()
+        Case("test").run(result)
+        self.assertIn("the test runner did not call setUpClass", result.errors[0][1])
+
+    def test_a_runner_that_empties_its_tests_may_do_so(self) -> None:
+        class Result(unittest.TestResult):
+            def stopTest(self, test: unittest.TestCase) -> None:
+                vars(test).clear()
+
+        class Case(TCPServiceMixin):
+            service_command = SERVER
+
+            def test(self) -> None:
+                raise AssertionError("must not run")
+
+        result = Result()
+        Case("test").run(result)
+        self.assertEqual(len(result.errors), 1)
+
     def test_asynchronous_tests_are_guarded_too(self) -> None:
         class Case(TCPServiceMixin, unittest.IsolatedAsyncioTestCase):
             service_command = SERVER

@@ -6,6 +6,7 @@ import os
 import re
 import signal
 import socket
+import sys
 import tempfile
 import threading
 import time
@@ -1004,23 +1005,48 @@ class WordsTests(MixinCase):
             "'x'\nWhat its services wrote during Case.setUpClass:\n  redis (LOG):\n    begin\n    in the set-up\n",
         )
 
-    def test_the_log_of_a_class_whose_own_set_up_failed_is_named(self) -> None:
+    def test_a_class_whose_own_set_up_failed_tells_what_they_wrote_once(self) -> None:
+        class Base(ServicesMixin):
+            redis = says()
+
+            @classmethod
+            def setUpClass(cls) -> None:
+                super().setUpClass()
+                say(cls.redis, "in the set-up")
+                raise KeyError("x")
+
+        class Case(Base):
+            @classmethod
+            def setUpClass(cls) -> None:
+                super().setUpClass()
+
+            def test(self) -> None:
+                raise AssertionError("must not run")
+
+        result, (warning,) = run_class(Case)
+        self.assertEqual(
+            masked(result.errors[0][1].partition("KeyError: ")[2]),
+            "'x'\nWhat its services wrote during Case.setUpClass:\n  redis (LOG):\n    begin\n    in the set-up\n",
+        )
+        self.assertRegex(
+            masked(str(warning.message)), r"setUpClass failed after the service had started \(see LOG\)\.$"
+        )
+        self.assertEqual(len(os.listdir(self.path("tmp"))), 1)
+
+    def test_a_class_whose_own_set_up_skips_it_leaves_no_log_and_warns_of_nothing(self) -> None:
         class Case(ServicesMixin):
             redis = says()
 
             @classmethod
             def setUpClass(cls) -> None:
                 super().setUpClass()
-                raise KeyError("x")
+                raise unittest.SkipTest("too old")
 
             def test(self) -> None:
                 raise AssertionError("must not run")
 
-        _, (warning,) = run_class(Case)
-        self.assertRegex(
-            masked(str(warning.message)), r"setUpClass failed after the service had started \(see LOG\)\.$"
-        )
-        self.assertEqual(len(os.listdir(self.path("tmp"))), 1)
+        self.assertEqual(len(self.run_class(Case).skipped), 1)
+        self.assertEqual(os.listdir(self.path("tmp")), [])
 
     def test_it_is_forty_lines_and_eight_kibibytes_at_most(self) -> None:
         class Case(ServicesMixin):
@@ -1108,11 +1134,23 @@ class WordsTests(MixinCase):
             redis = says()
 
             def test(self) -> None:
-                for value in vars(self).values():
-                    if callable(value):
-                        pickle.loads(pickle.dumps(value))()
+                with self.subTest("one"):
+                    for again in (
+                        pickle.loads(pickle.dumps(self)),
+                        pickle.loads(pickle.dumps(self._subtest)).test_case,
+                    ):
+                        again.setUp()
+                        self.assertIs(again._outcome.result, False)
 
-        self.assert_passes(Case)
+        class Result(unittest.TestResult):
+            def __reduce__(self):
+                return bool, ()
+
+        Case.__qualname__ = "Case"  # By which pickle finds it again.
+        result = Result()
+        with mock.patch.object(sys.modules[__name__], "Case", Case, create=True):
+            unittest.TestSuite([Case("test")]).run(result)
+        self.assertEqual((result.testsRun, [*the_notes(result)]), (1, []))
 
     def test_a_copy_of_a_running_service_is_that_service(self) -> None:
         import copy

@@ -151,6 +151,7 @@ class Facts:
             found.append(f"  last refusal: {self.refusal}")
         if self.log_paths:
             found.append(f"  log: {' and '.join(self.log_paths)}")
+        if self.log_paths or self.output:
             found.append("  last output:" if self.output else "  last output: none, it wrote nothing")
             found += [f"    {printable(line)}" for line in self.output.split("\n") if self.output]
         return found

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Iterable
 from dataclasses import replace
 from typing import Any, TypeVar
@@ -15,6 +16,7 @@ __all__ = [
     "CommandNotFound",
     "DeclarationError",
     "ExecutorError",
+    "PreparationFailed",
     "ProcessExitedWithError",
     "ProcessFinishedWithError",
     "TimeoutExpired",
@@ -176,12 +178,37 @@ class ProcessFinishedWithError(ProcessExitedWithError):
         )
 
 
+class PreparationFailed(ExecutorError):
+    """What a ready-made service needs before it can start could not be made.
+
+    :ivar exit_code: how that command ended, as in :mod:`subprocess`; ``None``: it was not done in time.
+    """
+
+    def __init__(self, executor: Any, command: Iterable[str], exit_code: int | None, output: str) -> None:
+        super().__init__(executor)
+        self.exit_code = exit_code
+        shown = shlex.join(command)
+        self.facts = replace(self.facts, command=shown, awaiting="", log_paths=(), output=output.strip("\n"))
+
+    def headline(self) -> str:
+        how = "was not done in time" if self.exit_code is None else exit_text(self.exit_code)
+        return f"{self.facts.who} could not be prepared: {self.facts.command.split()[0]} {how}"
+
+    def way_out(self) -> str:
+        if self.exit_code is None:
+            return f"A slow machine? Raise {self.facts.setting('start_timeout')}, or all timeouts with {SCALE}."
+        return ""
+
+
 class _NotStarted(ExecutorError):
     remedy = "Install it"
 
-    def __init__(self, executor: Any, problem: str, searched: Iterable[str] = (), option: str = "command") -> None:
+    def __init__(
+        self, executor: Any, problem: str, searched: Iterable[str] = (), option: str = "command", remedy: str = ""
+    ) -> None:
         super().__init__(executor)
-        self.facts = replace(self.facts, awaiting="", log_paths=())
+        self.remedy = remedy or ("Create it" if option == "cwd" else self.remedy)
+        self.facts = replace(self.facts, awaiting="", log_paths=(), output="")
         self.problem = problem
         self.option = option
         self.searched = list(searched)
@@ -191,8 +218,7 @@ class _NotStarted(ExecutorError):
 
     def way_out(self) -> str:
         where = f" Searched PATH: {':'.join(self.searched)}." if self.searched else ""
-        remedy = "Create it" if self.option == "cwd" else self.remedy
-        return f"{remedy}, or change {self.facts.setting(self.option)}.{where}"
+        return f"{self.remedy}, or change {self.facts.setting(self.option)}.{where}"
 
 
 class CommandNotFound(_NotStarted, FileNotFoundError):

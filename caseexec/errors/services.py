@@ -43,7 +43,8 @@ class ServiceNotStarted(RuntimeError, AttributeError):
             )
         return (
             f"{self.where}: its service was not started, because the test runner did not call setUpClass "
-            "(as twisted.trial and zope.testrunner). Run this class with unittest, pytest or Django."
+            "(as twisted.trial, zope.testrunner and unittest-parallel --level=test). Run this class with unittest, "
+            "pytest or Django."
         )
 
 

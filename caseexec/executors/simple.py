@@ -100,6 +100,7 @@ class SimpleExecutor(Interludes):
             raise UnsupportedPlatform(self)
         self._refusal, self._returncode = "", None
         self._set_timeout()
+        self._prepare()
         try:
             self._spawn()
         except _NoLog as error:
@@ -112,6 +113,9 @@ class SimpleExecutor(Interludes):
         except BaseException:
             self._abort(keep_logs=False)
             raise
+
+    def _prepare(self) -> None:
+        """Do what must be done before the command can run; it is given the time of the start."""
 
     def _spawn(self) -> None:
         self._capture = Capture(self._lasting_log)

@@ -41,6 +41,8 @@ class ServicesMixin(unittest.TestCase):
 
     _service_plan: ClassVar[Plan] = Plan({}, {})
     _services: ClassVar[ClassServices]
+    # Of a class with a setUpClass of its own: somebody has called that.
+    _set_up_begun: ClassVar[bool]
     # The one that is simply "the service" of the class.
     _nameless_service: ClassVar[str] = ""
     # Where a debugger may look at a test first: what ends its services, to be called by whoever has set this.
@@ -53,6 +55,8 @@ class ServicesMixin(unittest.TestCase):
             # It is by its identity that an attribute is found again.
             if names.setdefault(id(value), name) != name:
                 setattr(cls, name, value.replace())
+        if isinstance(own := vars(cls).get("setUpClass"), classmethod):
+            cls.setUpClass = _noting(own.__func__)  # type: ignore[method-assign, assignment]
         cls._check_attributes()
         cls._service_plan = cls._make_service_plan()
         if any(service.scope == "module" for service in cls._service_plan.services.values()) and _tests(cls):
@@ -123,7 +127,9 @@ class ServicesMixin(unittest.TestCase):
     @classmethod
     def _not_started(cls) -> ServiceNotStarted:
         overriding = next(base for base in cls.__mro__ if "setUpClass" in vars(base))
-        return ServiceNotStarted(label(cls), None if issubclass(ServicesMixin, overriding) else label(overriding))
+        uncalled = issubclass(overriding, ServicesMixin) and "_set_up_begun" not in vars(cls)
+        innocent = uncalled or issubclass(ServicesMixin, overriding)
+        return ServiceNotStarted(label(cls), None if innocent else label(overriding))
 
     # -- the class -----------------------------------------------------------------------------------------------------
 
@@ -141,8 +147,7 @@ class ServicesMixin(unittest.TestCase):
         try:
             super().setUpClass()
         except BaseException as error:
-            if not isinstance(error, unittest.SkipTest):
-                services.note_set_up(error)
+            services.note_set_up(error)
             # After a KeyboardInterrupt or SystemExit no class cleanup is run.
             cls._forget_services()
             services.discard()
@@ -170,11 +175,12 @@ class ServicesMixin(unittest.TestCase):
         # unittest notes the failure on the class; pytest cleans up while it handles it, as it does that of a tear-down.
         failed = getattr(cls, "_classSetupFailed", False) or sys.exc_info()[0] is not None
         why = "tearDownClass did not stop it: does it call super().tearDownClass()?"
-        if failed and not services.used:
+        if failed and not services.used and not services.skipped:
             logs = " and ".join(services.keep_logs())
             why = "setUpClass failed after the service had started" + (f" (see {logs})" if logs else "")
         for launch, pids in services.discard():
-            warnings.warn(LeakedProcessWarning(launch.declared.who, _command(launch), pids, why), stacklevel=2)
+            if not services.skipped:
+                warnings.warn(LeakedProcessWarning(launch.declared.who, _command(launch), pids, why), stacklevel=2)
 
     # -- each test -----------------------------------------------------------------------------------------------------
 
@@ -200,7 +206,7 @@ class ServicesMixin(unittest.TestCase):
         try:
             yield
         finally:
-            del self.setUp
+            vars(self).pop("setUp", None)  # zope.testrunner may have emptied it.
             if services is not None and self._postponed is not None:
                 self._postponed.append(services.discard_test)
             elif services is not None:  # After an interrupt no cleanup is run.
@@ -227,7 +233,7 @@ class _SetUp:
             if self._test._postponed is not None:
                 self._test._postponed.append(self._services.end_test)
             else:  # Last of all cleanups, as it is the first.
-                self._test.addCleanup(self._services.end_test)
+                self._test.addCleanup(_end_test, type(self._test))
             self._services.begin_test(self._test._testMethodName)
         elif self._test._service_plan.services:
             raise self._test._not_started()
@@ -235,6 +241,27 @@ class _SetUp:
     def __reduce__(self) -> tuple[Any, ...]:
         # Django pickles the test of a failing subtest, and so each of its attributes, to tell of it elsewhere.
         return functools.partial, (bool,)  # Where it is only told of, it does nothing.
+
+
+def _end_test(cls: type[ServicesMixin]) -> None:
+    # No method of the services: Django pickles the cleanups, too.
+    cls._services.end_test()
+
+
+def _noting(set_up: Callable[[type[ServicesMixin]], object]) -> classmethod[Any, [], None]:
+    """A class's own ``setUpClass``, whose error tells what the services wrote: nobody else sees one behind ours."""
+
+    @functools.wraps(set_up)
+    def noting(cls: type[ServicesMixin]) -> None:
+        cls._set_up_begun = True
+        try:
+            set_up(cls)
+        except Exception as error:
+            if services := vars(cls).get("_services"):
+                services.note_set_up(error)
+            raise
+
+    return classmethod(noting)
 
 
 def _declared(cls: type) -> dict[str, Service[Any]]:

@@ -44,6 +44,10 @@ class _Telling:
     def __setattr__(self, name: str, value: object) -> None:
         setattr(self._result, name, value)
 
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Django pickles the test of a failing subtest, and with it the result that it is run with.
+        return _same, (self._result,)
+
     def _noted(self, info: _ExcInfo | None) -> _ExcInfo | None:
         error = info and info[1]
         if isinstance(error, (ServiceDied, ServiceUnavailable, ServiceNotStarted)):
@@ -63,6 +67,10 @@ def without_frames(error: BaseException) -> tuple[type[BaseException], BaseExcep
 def lost_connection(error: BaseException) -> bool:
     """Whether it comes from a connection that was lost."""
     return any(isinstance(one, (ConnectionError, EOFError)) for one in _chain(error))
+
+
+def _same(result: unittest.TestResult) -> unittest.TestResult:
+    return result
 
 
 def _last(traceback: TracebackType | None) -> TracebackType | None:

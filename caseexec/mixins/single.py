@@ -112,7 +112,7 @@ class ServiceMixin(ServicesMixin):
     service_after: ClassVar[Sequence[Service[Any] | str]] = Service.after
     service_scope: ClassVar[str] = Service.scope
     service_restart: ClassVar[str] = Service.restart
-    service_reset: ClassVar[Callable[..., object] | None] = Service.reset
+    service_reset: ClassVar[Callable[..., object] | bool | None] = Service.reset
 
     _service_kind: ClassVar[type[Service[Any]]] = Service
     _nameless_service = "service"

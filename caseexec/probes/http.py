@@ -4,23 +4,21 @@ from __future__ import annotations
 
 import errno
 import re
-import select
 import socket
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from contextlib import closing
 from dataclasses import dataclass
-from functools import partial
-from typing import TYPE_CHECKING, TypeVar, cast
+from typing import TYPE_CHECKING, cast
 from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from caseexec.deadline import Deadline
 from caseexec.errors import Owner, shorten
 from caseexec.probes.base import NotReady, Target, refusal
-from caseexec.probes.tcp import TCPProbe, await_socket, connected, refuse_self, require_ours
+from caseexec.probes.tcp import TCPProbe, connected, refuse_self, require_ours
+from caseexec.probes.wire import Wire
 
 if TYPE_CHECKING:
     from http.client import HTTPConnection
-    from ssl import SSLContext
 
 __all__ = ["ANY_2XX", "HTTPProbe"]
 
@@ -30,7 +28,6 @@ __unittest = __tracebackhide__ = True
 ANY_2XX = r"^2\d\d$"
 _REQUEST_TIMEOUT = 5.0
 _LONGEST_LINE = 64 * 1024
-_Answer = TypeVar("_Answer")
 _STATUS_LINE = re.compile(rb"HTTP/\d[.\d]* +(\d{3}) *([^\r]*)")
 
 
@@ -85,7 +82,7 @@ class HTTPProbe:
     def _ask(self, target: Target, deadline: Deadline) -> tuple[int, str]:
         at, parts = self._tcp, urlsplit(self.url)
         sock = connected(at.host, at.port, deadline.at_most(_REQUEST_TIMEOUT), target.deadline)
-        with closing(_Wire(sock, deadline)) as wire:
+        with closing(Wire(sock, deadline)) as wire:
             refuse_self(sock)
             require_ours(target, at.host, at.port)
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # Headers and body are two pieces.
@@ -97,7 +94,7 @@ class HTTPProbe:
             self._connection(wire).request(self.method, asked, body, headers)
             return _answer(wire, deadline)
 
-    def _connection(self, wire: _Wire) -> HTTPConnection:
+    def _connection(self, wire: Wire) -> HTTPConnection:
         """What writes the request."""
         import http.client
 
@@ -116,46 +113,7 @@ class HTTPProbe:
         return connection
 
 
-class _Wire:
-    """What :mod:`http.client` takes for a socket. Each wait ends with the deadline, soon after it was expired, too."""
-
-    def __init__(self, sock: socket.socket, deadline: Deadline) -> None:
-        self._sock = sock
-        self._deadline = deadline
-        # What TLS raises when it has to wait, and what for.
-        self._tls_waits: dict[type[OSError], int] = {}
-
-    def encrypt(self, context: SSLContext, host: str) -> None:
-        import ssl
-
-        self._tls_waits = {ssl.SSLWantReadError: select.POLLIN, ssl.SSLWantWriteError: select.POLLOUT}
-        self._sock = secure = context.wrap_socket(self._sock, server_hostname=host, do_handshake_on_connect=False)
-        self._patiently(secure.do_handshake, select.POLLIN)
-
-    def sendall(self, data: bytes) -> None:
-        left = memoryview(data)
-        while left:
-            left = left[self._patiently(partial(self._sock.send, left), select.POLLOUT) :]
-
-    def recv(self, size: int) -> bytes:
-        return self._patiently(partial(self._sock.recv, size), select.POLLIN)
-
-    def close(self) -> None:
-        self._sock.close()
-
-    def _patiently(self, call: Callable[[], _Answer], event: int) -> _Answer:
-        """What a call answers, when it does not have to wait any more."""
-        waits: dict[type[OSError], int] = {BlockingIOError: event, **self._tls_waits}
-        while True:
-            try:
-                return call()
-            except OSError as error:
-                if type(error) not in waits:
-                    raise
-                await_socket(self._sock, waits[type(error)], self._deadline)
-
-
-def _answer(wire: _Wire, deadline: Deadline) -> tuple[int, str]:
+def _answer(wire: Wire, deadline: Deadline) -> tuple[int, str]:
     """The first line of the answer, behind any "100 Continue"; the rest is of no interest.
 
     Read by hand, as http.client takes its timeout for each piece that arrives, and a server may trickle for ever.

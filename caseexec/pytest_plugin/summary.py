@@ -14,8 +14,9 @@ from caseexec.errors import printable, shorten
 from caseexec.executors.command import program_name
 from caseexec.mixins import ServicesMixin
 from caseexec.pytest_plugin.fixtures import used_by
-from caseexec.scopes import existing, program_of
+from caseexec.scopes import existing
 from caseexec.service import Service
+from caseexec.service.programs import find_program
 
 __all__ = ["programs", "tell"]
 
@@ -50,7 +51,7 @@ def _described(name: str, service: Service[Any]) -> str:
 
 def _program(service: Service[Any]) -> str:
     assert service.command is not None
-    program, path = program_of(service, service.command)
+    program, path = find_program(service.command, service.shell, service.cwd, service.env)
     if service.shell:
         return shorten(program, 30)
     if path is None:

@@ -7,13 +7,14 @@ What is torn, foreign or of another machine is told and left alone, never truste
 from __future__ import annotations
 
 from caseexec.record.facts import RunRecord, ServiceRecord
+from caseexec.record.files import locked
 from caseexec.record.leases import give_back_lease, lease_holder, lease_path, prune_leases, take_lease
 from caseexec.record.origin import owner
-from caseexec.record.place import Refused, directory, elsewhere, lease_directory, system, tell_unusable
+from caseexec.record.place import Refused, checked, directory, elsewhere, lease_directory, system, tell_unusable
 from caseexec.record.store import exists, read_all, remove, write
 
 __all__ = [
-    "Refused", "RunRecord", "ServiceRecord", "directory", "elsewhere", "exists", "give_back_lease", "lease_directory",
-    "lease_holder", "lease_path", "owner", "prune_leases", "read_all", "remove", "system", "take_lease",
-    "tell_unusable", "write",
+    "Refused", "RunRecord", "ServiceRecord", "checked", "directory", "elsewhere", "exists", "give_back_lease",
+    "lease_directory", "lease_holder", "lease_path", "locked", "owner", "prune_leases", "read_all", "remove", "system",
+    "take_lease", "tell_unusable", "write",
 ]  # fmt: skip

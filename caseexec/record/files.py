@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import secrets
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 
+from caseexec.deadline import Deadline
 from caseexec.record import place
 
-__all__ = ["put"]
+__all__ = ["locked", "put"]
 
 # Each is lost only to a process that tidies up just then.
 _TRIES = 20
@@ -49,3 +51,24 @@ def _put(path: str, text: str, into_place: Callable[[str, str], None]) -> None:
     finally:
         with suppress(OSError):  # One that was moved is no longer there.
             os.unlink(new)
+
+
+@contextmanager
+def locked(descriptor: int, deadline: Deadline) -> Iterator[None]:
+    """Have an open file, or directory, for oneself; the lock goes with this process at the latest.
+
+    :raises TimeoutError: somebody else had it until the deadline.
+    """
+    import fcntl
+
+    for _ in deadline.turns():
+        with suppress(BlockingIOError):
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            break
+    else:
+        raise TimeoutError(errno.ETIMEDOUT, "Somebody else has it locked")
+    try:
+        yield
+    finally:
+        # Not only by closing it: a child that was forked meanwhile has it, too.
+        fcntl.flock(descriptor, fcntl.LOCK_UN)

@@ -97,22 +97,11 @@ def _locked(where: str, patience: float = 0) -> Iterator[int]:
 
     :raises OSError: somebody else has it, or it can't be trusted.
     """
-    import fcntl
-
     flags = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
     directory = os.open(place.checked(where), flags)
     try:
-        for _ in Deadline(patience).turns():
-            with suppress(BlockingIOError):
-                fcntl.flock(directory, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                break
-        else:
-            raise BlockingIOError(f"{where} is locked")
-        try:
+        with files.locked(directory, Deadline(patience)):
             yield directory
-        finally:
-            # Not only by closing it: a child that was forked meanwhile has it, too.
-            fcntl.flock(directory, fcntl.LOCK_UN)
     finally:
         os.close(directory)
 

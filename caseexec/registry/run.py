@@ -20,7 +20,7 @@ from typing import Any
 from caseexec import cgroup, ports, record
 from caseexec.cgroup import Cgroup
 from caseexec.deadline import Deadline
-from caseexec.directories import remove_tree, working_directory
+from caseexec.directories import is_open, remove_tree, working_directory
 from caseexec.errors import BlindWarning, LeakedProcessWarning
 from caseexec.group import ProcessGroup
 from caseexec.output import OutputLog
@@ -118,12 +118,15 @@ class Run:
         changed = {name: value for name, value in environment.items() if before.get(name) != value}
         return {**dict.fromkeys(before.keys() - environment.keys()), **changed}
 
-    def run_command(self, command: str | Sequence[str], plan: StopPlan, deadline: Deadline) -> tuple[int | None, str]:
+    def run_command(
+        self, command: str | Sequence[str], plan: StopPlan, deadline: Deadline, **popen: Any
+    ) -> tuple[int | None, str]:
         """Run a helper command (a check, a stop command) of a service to its end.
 
         It has the service's environment and directory, and a mark of its own. When the deadline comes first, it is
         killed with all its children.
 
+        :param popen: further arguments for :class:`subprocess.Popen`.
         :returns: its return code, ``None`` if it had to be killed; and what it wrote.
         :raises OSError: it could not be started.
         """
@@ -135,7 +138,7 @@ class Run:
             log.open()
             environment = {**plan.environment, MARK: chain(owned.group.mark)}
             code = owned.group.run(command, deadline, shell=plan.shell, cwd=plan.cwd, env=environment,
-                                   stdin=subprocess.DEVNULL, stdout=log.writer, stderr=log.writer)  # fmt: skip
+                                   stdin=subprocess.DEVNULL, stdout=log.writer, stderr=log.writer, **popen)  # fmt: skip
             return code, log.tail()
         finally:
             owned.forget()
@@ -204,16 +207,21 @@ class Run:
         """The path of a file or directory to be made, that goes with the run at the latest."""
         return self._promised(os.path.join(tempfile.gettempdir(), f"caseexec-{self.new_mark()}{suffix}"))
 
-    def make_directory(self) -> str:
+    def make_directory(self, owner: int | None = None) -> str:
         """Make a temporary directory (mode 0700) that goes with the run at the latest.
 
         Its path is short, so that the path of a Unix socket in it is not too long.
+
+        :param owner: the user id whose it is; ``None``: this process's. Only root can give it away.
         """
         where = tempfile.gettempdir()
-        if len(os.fsencode(where)) > _LONGEST_PLACE and os.access(_SHORT_PLACE, os.W_OK | os.X_OK):
+        is_bad = len(os.fsencode(where)) > _LONGEST_PLACE or (owner is not None and not is_open(where, owner))
+        if is_bad and os.access(_SHORT_PLACE, os.W_OK | os.X_OK):
             where = _SHORT_PLACE
         path = self._promised(os.path.join(where, f"caseexec-{self.new_mark()}"))
         os.mkdir(path, 0o700)
+        if owner is not None:
+            os.chown(path, owner, -1)
         return path
 
     def _promised(self, path: str) -> str:

@@ -2,7 +2,7 @@
 
 from caseexec.scopes.keeping import keeping
 from caseexec.scopes.launch import Launch
-from caseexec.scopes.outside import existing, program_of, skip_if_missing
+from caseexec.scopes.outside import existing, skip_if_missing
 from caseexec.scopes.services import ClassServices
 from caseexec.scopes.shared import Key, Shared, await_class, class_ends, end_modules, end_run, share
 from caseexec.scopes.watch import Watch
@@ -22,7 +22,6 @@ __all__ = [
     "end_run",
     "existing",
     "keeping",
-    "program_of",
     "share",
     "skip_if_missing",
 ]

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 import os
-import shlex
-import shutil
 import unittest
 from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import urlsplit
 
 from caseexec.errors import DeclarationError
-from caseexec.service import Command, Service, UnixSocketService
+from caseexec.service import Service, UnixSocketService
 
-__all__ = ["REQUIRE", "Existing", "existing", "program_of", "skip_if_missing"]
+__all__ = ["REQUIRE", "Existing", "existing", "skip_if_missing"]
 
 # Its frames are left out of the traceback of a failed class, by unittest and by pytest.
 __unittest = __tracebackhide__ = True
@@ -72,23 +70,5 @@ def skip_if_missing(services: Mapping[str, Service[Any]]) -> None:
     for name, service in services.items():
         if service.if_missing != "skip" or os.environ.get(REQUIRE, "0") not in ("", "0") or existing(service, name):
             continue
-        for option in service.runs:
-            program, path = program_of(service, getattr(service, option))
-            if path is None:
-                problem = f"there is no program {program!r} ({REQUIRE}=1 makes that an error)"
-                raise unittest.SkipTest(f"{service.place(option)}: {problem}")
-
-
-def program_of(service: Service[Any], command: Command) -> tuple[str, str | None]:
-    """The program of a command, and its path; empty: only a shell, or the start itself, can tell; ``None``: it is
-    not there.
-    """
-    if service.shell and isinstance(command, str):
-        return command, ""
-    program = os.fspath((shlex.split(command) if isinstance(command, str) else command)[0])
-    directory = os.fspath(service.cwd or "")
-    if "{" in program or (os.sep in program and "{" in directory):
-        return program, ""
-    path = (service.env or {}).get("PATH") or os.environ.get("PATH", os.defpath)
-    beside = os.path.join(directory, program) if os.sep in program else program
-    return program, shutil.which(beside, os.F_OK, path)
+        for option, problem in service.missing():
+            raise unittest.SkipTest(f"{service.place(option)}: {problem} ({REQUIRE}=1 makes that an error)")

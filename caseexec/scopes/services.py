@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unittest
 from collections.abc import Callable, Iterable
 
 from caseexec.errors import ServiceNotStarted, ServiceUnavailable, add_note
@@ -27,11 +28,12 @@ class ClassServices:
     :param label: what errors call it (``tests.shop.ShopTests``).
     :param nameless: the one that is simply "the service" of the class.
     :ivar used: whether a test was begun.
+    :ivar skipped: whether none will be, as the class's set-up has skipped them.
     """
 
     def __init__(self, plan: Plan, case: type, label: str, nameless: str = "") -> None:
         self.plan = plan
-        self.used = False
+        self.used = self.skipped = False
         self._case = case
         self._label = label
         self._nameless = nameless
@@ -75,7 +77,10 @@ class ClassServices:
         return [(launch, pids) for launch, pids in left if pids]
 
     def note_set_up(self, error: BaseException) -> None:
-        """Have an error of the class's set-up tell what they wrote until now."""
+        """Have an error of the class's set-up tell what they wrote until now; a skip is none."""
+        if isinstance(error, unittest.SkipTest):
+            self.skipped = True
+            return
         words = self._words(f"during {self._short}.setUpClass")
         if words:
             add_note(error, words)

@@ -85,9 +85,10 @@ class Watch:
         """Note that a test begins, and reset it."""
         self._moment, self._is_fresh = test, False
         self._mark = self.executor.output_mark()
-        if self.launch.service.reset is not None:
+        reset = self.launch.service.reset
+        if callable(reset):
             try:
-                self.launch.service.reset(self.executor)
+                reset(self.executor)
             except Exception as error:
                 add_note(error, f"{self.name} could not be reset before {test}.")
                 raise

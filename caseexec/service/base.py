@@ -19,6 +19,7 @@ from caseexec.executors.command import START_TIMEOUT, STOP_TIMEOUT
 from caseexec.placeholders import fill, fill_command, names, nearest
 from caseexec.probes import Probe
 from caseexec.service import problems
+from caseexec.service.programs import find_program
 
 __all__ = ["SCOPES", "Command", "Service"]
 
@@ -65,7 +66,8 @@ class Service(Generic[Running]):
         all classes of the module, or of the run, that declare an equal one.
     :param restart: ``"never"``: one that died is an error; ``"on_crash"``: it is started again before the next test;
         ``"test"``: it is started anew for each test.
-    :param reset: a function that is called with the executor before each test, as to empty a database.
+    :param reset: a function that is called with the executor before each test, as to empty a database; or ``True``: a
+        ready-made service empties itself.
     :raises DeclarationError: a value that cannot be right.
     """
 
@@ -90,7 +92,7 @@ class Service(Generic[Running]):
     after: Sequence[Service[Any] | str] = ()
     scope: str = "class"
     restart: str = "never"
-    reset: Callable[[Any], object] | None = None
+    reset: Callable[[Any], object] | bool | None = None
     #: What errors put before the name of an option.
     where: str = field(default="", repr=False, compare=False)
 
@@ -203,6 +205,13 @@ class Service(Generic[Running]):
         if self.needed and not getattr(self, self.needed):
             yield self.needed, f"it is not set: {problems.NEEDED[self.needed]}"
 
+    def missing(self) -> Iterator[tuple[str, str]]:
+        """The programs that are not installed, as far as that can be told before the start: the option, and that."""
+        for option in self.runs:
+            program, path = find_program(getattr(self, option), self.shell, self.cwd, self.env)
+            if path is None:
+                yield option, f"there is no program {program!r}"
+
     def placeholders(self) -> Iterator[tuple[str, str]]:
         """The placeholders in it: the option, and the name."""
         for option in ("command", *self.templates):
@@ -228,6 +237,10 @@ class Service(Generic[Running]):
         url = f"{self.scheme_name()}://{address}"
         return {"host": self.host, "port": str(port or ""), "address": address, "url": url,
                 "tmp": tmp, "python": sys.executable}  # fmt: skip
+
+    def tmp_owner(self) -> int | None:
+        """The user id whose ``{tmp}`` is; ``None``: this process's own."""
+        return None
 
     def lease(self) -> int | None:
         """The port for one start: the given one, a leased one, or ``None`` when it uses none, or chooses its own."""

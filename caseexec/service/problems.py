@@ -7,7 +7,7 @@ import os
 import re
 import shlex
 import signal
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 
 from caseexec.placeholders import PLACEHOLDERS, names, nearest, pattern_problem
 from caseexec.probes import Probe
@@ -114,14 +114,29 @@ def of_signal(option: str, number: object) -> Problems:
 
 def of_strings(option: str, given: object) -> Problems:
     """An environment or headers: a mapping of strings to strings. Only the wrong item is shown, others are private."""
-    if given is None:
-        return
-    if not isinstance(given, Mapping):
-        yield option, f"a {type(given).__name__} is no mapping of names to values: write {{'NAME': 'value'}}"
-        return
-    for name, value in given.items():
+    yield from _of_mapping(option, given)
+    for name, value in _items(given):
         if not isinstance(name, str) or not isinstance(value, str):
             yield option, f"[{name!r}] is no string but {value!r}: write {str(value)!r}"
+
+
+def _of_mapping(option: str, given: object) -> Problems:
+    if given is not None and not isinstance(given, Mapping):
+        yield option, f"a {type(given).__name__} is no mapping of names to values: write {{'NAME': 'value'}}"
+
+
+def _items(given: object) -> Iterable[tuple[object, object]]:
+    return given.items() if isinstance(given, Mapping) else ()
+
+
+def of_settings(option: str, given: object) -> Problems:
+    """Settings of a server: a mapping of names to strings, numbers or truth values, each in one line."""
+    yield from _of_mapping(option, given)
+    for name, value in _items(given):
+        if not isinstance(name, str) or not name.replace("-", "_").replace(".", "_").isidentifier():
+            yield option, f"{name!r} is no name of a setting"
+        elif not isinstance(value, (str, int, float)) or set(str(value)) & set("\0\r\n"):
+            yield option, f"[{name!r}] is {value!r}: write a string in one line, a number, or True or False"
 
 
 def of_choices(service: object) -> Problems:
@@ -140,7 +155,9 @@ def of_sharing(after: object, reset: object) -> Problems:
         yield "after", f"{after!r} is no sequence of services, or of their names: write {example}"
     elif wrong := [one for one in after if not isinstance(one, str) and not hasattr(one, "keeps_running")]:
         yield "after", f"{wrong[0]!r} is neither a service nor the name of one"
-    if reset is not None:
+    if reset is True:
+        yield "reset", "it is True, but only a ready-made service knows how to empty itself: give a function"
+    elif reset not in (None, False):
         yield from of_function("reset", reset)
 
 

@@ -9,29 +9,24 @@ import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 
 from caseexec import cgroup, processes, record
 from tests.helpers import faulty
 from tests.helpers.leaks import alive, soon
 from tests.helpers.programs import python
+from tests.helpers.runners import RUNNERS
 from tests.helpers.runs import ROOT, plain_environment
-
-PYTEST = ["-m", "pytest", "-q", "-p", "no:cacheprovider", "-p", "caseexec.pytest_plugin", "test_it.py"]
-RUNNERS = {
-    "unittest": ["-m", "unittest", "-q", "test_it"],
-    "unittest -c": ["-m", "unittest", "-q", "-c", "test_it"],
-    "pytest": PYTEST,
-    "pytest -n 2": [*PYTEST, "-p", "xdist", "-n", "2", "--basetemp", "pytest"],
-}
 
 
 class FaultyRun:
-    """A run of a test module, in directories of its own.
+    """A run of test modules, in directories of its own.
 
     :param directory: an empty one, in which the others are made.
-    :param module: the source of the module; what it imports is in :mod:`tests.helpers.faulty`.
+    :param runner: one of :data:`tests.helpers.runners.RUNNERS`.
+    :param modules: the source of each module by its name; or of the only one, which imports what it needs from
+        :mod:`tests.helpers.faulty`.
     :param beside: another run, whose temporary directories it shares; what is there already is not looked at.
     :ivar logs_may_stay: whether logs do not count as left.
     :ivar ended: when it was seen to have ended.
@@ -40,14 +35,21 @@ class FaultyRun:
     """
 
     def __init__(
-        self, directory: str, runner: str, module: str, beside: "FaultyRun | None" = None, **variables: str
+        self,
+        directory: str,
+        runner: str,
+        modules: str | Mapping[str, str],
+        beside: "FaultyRun | None" = None,
+        **variables: str,
     ) -> None:
-        self.runner = runner
+        self.runner = RUNNERS[runner]
         self.directory = directory
         self.notes, work = self._make("notes"), self._make("work")
         self.tmp = beside.tmp if beside else self._make("tmp")
-        with open(os.path.join(work, "test_it.py"), "w") as file:
-            file.write(textwrap.dedent(module))
+        named = {"test_it": modules} if isinstance(modules, str) else modules
+        for name, source in {**{f"{name}.py": source for name, source in named.items()}, **self.runner.files}.items():
+            with open(os.path.join(work, name), "w") as file:
+                file.write(textwrap.dedent(source))
         self._table = processes.table()
         self._seen: set[processes.Identity] = set()
         self._files_before = beside.files() if beside else set()
@@ -56,10 +58,11 @@ class FaultyRun:
         self.seconds = 0.0
         self.left: list[str] = []
         self.logs_may_stay = False
+        names = sorted(named) if self.runner.names_modules else []
         with open(self._path("output"), "w") as output:
             self.process = subprocess.Popen(
-                [sys.executable, *RUNNERS[runner]], cwd=work, env=self._environment(variables), start_new_session=True,
-                stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
+                [sys.executable, *self.runner.command, *names], cwd=work, env=self._environment(variables),
+                start_new_session=True, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT,
                 # A job in a shell's background has SIGINT ignored, and its children inherit that.
                 preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
             )  # fmt: skip
@@ -78,6 +81,7 @@ class FaultyRun:
             "FAULTS_NOTES": self.notes,
             "PYTHONPATH": ROOT,
             "PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1",
+            **self.runner.variables,
             **variables,
         }
 
@@ -101,13 +105,13 @@ class FaultyRun:
 
     def story(self) -> str:
         """What happened, for the message of an assertion."""
-        return f"{self.runner} ended with {self.process.poll()} and wrote:\n{self.output()[-4000:]}"
+        return f"{self.runner.command} ended with {self.process.poll()} and wrote:\n{self.output()[-4000:]}"
 
     # -- the fault -----------------------------------------------------------------------------------------------------
 
     def await_place(self) -> None:
         """Wait until the place is reached, by each worker; then look at everybody, and start a bystander."""
-        self.await_note("reached", 2 if self.runner == "pytest -n 2" else 1)
+        self.await_note("reached", self.runner.workers)
         self.look()
         self.start_bystander()
 
@@ -134,11 +138,11 @@ class FaultyRun:
         match fault:
             case "ctrl_c":
                 self._ctrl_c()
-                if self.runner == "unittest -c":
+                if self.runner.remembers:
                     self.go_on()
             case "ctrl_c_twice":
                 self._ctrl_c()
-                if self.runner != "unittest -c":
+                if not self.runner.remembers:
                     self.await_note("asked")
                 self._ctrl_c()
             case "sigterm":
@@ -154,7 +158,7 @@ class FaultyRun:
     def _ctrl_c(self) -> None:
         """As a terminal does: to everybody in the foreground."""
         os.killpg(self.process.pid, signal.SIGINT)
-        if self.runner == "unittest -c" and not self.noted("interrupted"):
+        if self.runner.remembers and not self.noted("interrupted"):
             self.await_note("interrupted")
 
     def go_on(self) -> None:
@@ -213,12 +217,15 @@ class FaultyRun:
         )
         # By such a file the standard library's tempfile tries whether it can write there.
         ours = (path for path in inside if not re.fullmatch(r"[a-z0-9_]{8}", os.path.basename(path)))
+        if self.runner.litters:
+            ours = (path for path in ours if "caseexec-" in path)
         left = {path for path in ours if not (path.endswith(".log") and (self.logs_may_stay or path in output))}
         return left | set(self._leases())
 
     def _leases(self) -> Iterator[str]:
         """The leases of who was seen; whoever runs beside has its own in the same place."""
         where, holders = record.lease_directory(), {f"{identity.pid} {identity.born}" for identity in self._seen}
+        holders.update(self.noted("holders"))
         for path in glob.glob(record.lease_path(where, "*")):
             with suppress(OSError), open(path) as file:
                 if file.read().rpartition(f" {record.system()}")[0] in holders:

@@ -38,7 +38,7 @@ _COMMON = """
     def leave():
         os.setsid()
         note('pids', start(sleep))
-    def serve():
+    def serve(answer=lambda connection: None):
         server = socket.socket()
         server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         server.bind(('127.0.0.1', port))
@@ -49,6 +49,7 @@ _COMMON = """
             connection = server.accept()[0]
             try:
                 connection.sendall(directory.encode())
+                answer(connection)
             except OSError:
                 pass
             connection.close()

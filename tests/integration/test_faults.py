@@ -9,7 +9,7 @@ kind of service it is.
 """
 
 import os
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from caseexec import cgroup
 from tests.helpers.faults import FaultyRun
@@ -31,9 +31,9 @@ class FaultCase(NothingRemains):
     runner = ""
     runs = 0
 
-    def begin(self, module: str, beside: FaultyRun | None = None, **variables: str) -> FaultyRun:
+    def begin(self, modules: str | Mapping[str, str], beside: FaultyRun | None = None, **variables: str) -> FaultyRun:
         self.runs += 1
-        run = FaultyRun(self.make_dir(f"run-{self.runs}"), self.runner, module, beside, **variables)
+        run = FaultyRun(self.make_dir(f"run-{self.runs}"), self.runner, modules, beside, **variables)
         self.addCleanup(run.close)
         return run
 

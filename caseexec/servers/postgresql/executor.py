@@ -1,0 +1,198 @@
+"""A running PostgreSQL."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import closing, suppress
+from typing import Any
+
+from caseexec.deadline import Deadline
+from caseexec.errors import TimeoutExpired
+from caseexec.executors.command import fact
+from caseexec.probes import Claim, Probe
+from caseexec.probes.base import CONNECT_TIMEOUT
+from caseexec.probes.tcp import connected, refuse_self
+from caseexec.probes.wire import Wire
+from caseexec.servers.base import ServerExecutor
+from caseexec.servers.postgresql.cluster import SUPERUSER, Cluster
+from caseexec.servers.postgresql.database import Database
+from caseexec.servers.postgresql.protocol import Session, identifier
+from caseexec.servers.postgresql.readiness import DataDirectory, PostgreSQLProbe
+
+__all__ = ["PostgreSQLExecutor"]
+
+# Its frames are left out of the traceback of a failed class, by unittest and by pytest.
+__unittest = __tracebackhide__ = True
+
+_QUERY_TIMEOUT = 60.0
+# The one that clients connect to by themselves, and the one that others are copies of.
+_DATABASE, _TEMPLATE = "postgres", "template1"
+
+
+class PostgreSQLExecutor(ServerExecutor):
+    """A running PostgreSQL.
+
+    :param cluster: what its data directory is made with.
+    :param keep: the name of a data directory that stays; empty: it is a new one.
+    :param as_owner: arguments for :class:`subprocess.Popen` that run a helper as the owner of the data directory.
+    :ivar password: the superuser's; known when it runs.
+    """
+
+    django_setting = "DATABASES"
+
+    def __init__(self, *args: Any, cluster: Cluster, keep: str, as_owner: Mapping[str, Any], **kwargs: Any) -> None:
+        super().__init__(*args, popen_kwargs=as_owner, **kwargs)
+        self.password = cluster.password
+        self._cluster = cluster
+        self._keep = keep
+        self._as_owner = as_owner
+        self._made: set[str] = set()
+
+    # -- how it is reached ---------------------------------------------------------------------------------------------
+
+    @property
+    def user(self) -> str:
+        """The superuser's name."""
+        return SUPERUSER
+
+    @property
+    def data_directory(self) -> str:
+        """Where its data are."""
+        return f"{self.tmp}/data"
+
+    @property
+    def dsn(self) -> str:
+        """As :attr:`Database.dsn`, of the database ``postgres``."""
+        return self._database().dsn
+
+    @fact
+    def url(self) -> str:
+        """As :attr:`Database.url`, of the database ``postgres``."""
+        return self._database().url
+
+    def env(self) -> dict[str, str]:
+        """As :meth:`Database.env`, of the database ``postgres``."""
+        return self._database().env()
+
+    def django_settings(self) -> dict[str, Any]:
+        """As :meth:`Database.django_settings`, of the database ``postgres``; Django's test database is beside it."""
+        return self._database().django_settings()
+
+    def version(self) -> str:
+        """The version of the running server, such as ``15.14``.
+
+        :raises OSError: it does not answer, or refuses.
+        """
+        with closing(self._connect(Deadline(_QUERY_TIMEOUT))) as session:
+            return session.parameters["server_version"].split()[0]
+
+    def _database(self, name: str = _DATABASE) -> Database:
+        return Database(name, self.host, self.port, SUPERUSER, self.password, self._drop)
+
+    # -- its databases -------------------------------------------------------------------------------------------------
+
+    def database(self, name: str = "", template: str = _TEMPLATE) -> Database:
+        """Make a database.
+
+        :param name: its name; by default one that there is not.
+        :param template: the database that it is a copy of; nobody may be connected to that.
+        :raises OSError: the server does not answer, or refuses.
+        """
+        name = name or f"test_{secrets.token_hex(8)}"
+        self._run_beside(template, f"CREATE DATABASE {identifier(name)} TEMPLATE {identifier(template)}")
+        self._made.add(name)
+        return self._database(name)
+
+    def _drop(self, name: str) -> None:
+        self._run_beside(name, f"DROP DATABASE IF EXISTS {identifier(name)} WITH (FORCE)")
+        self._made.discard(name)
+
+    def reset(self) -> None:
+        """Drop what :meth:`database` has made, and make the database ``postgres`` anew, as a copy of ``template1``.
+
+        Whoever is connected to one of them is disconnected.
+
+        :raises OSError: the server does not answer, or refuses.
+        """
+        for name in [*self._made, _DATABASE]:
+            self._drop(name)
+        self._run_beside(_DATABASE, f"CREATE DATABASE {identifier(_DATABASE)}")
+
+    def _run_beside(self, name: str, statement: str) -> None:
+        """Run a statement, while connected to another database than that one."""
+        database = _TEMPLATE if name == _DATABASE else _DATABASE
+        with closing(self._connect(Deadline(_QUERY_TIMEOUT), database)) as session:
+            session.query(statement)
+
+    def _connect(self, deadline: Deadline, database: str = _DATABASE) -> Session:
+        sock = self._over_network(deadline) if self.existing else self._over_socket(deadline)
+        try:
+            return Session(Wire(sock, deadline), SUPERUSER, database, self.password)
+        except BaseException:
+            sock.close()
+            raise
+
+    def _over_network(self, deadline: Deadline) -> socket.socket:
+        sock = connected(self.host, self.port, CONNECT_TIMEOUT, deadline)
+        try:
+            refuse_self(sock)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    def _over_socket(self, deadline: Deadline) -> socket.socket:
+        """A connection by the Unix socket, that nobody else can reach and that asks for no password."""
+        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        try:
+            sock.settimeout(deadline.at_most(CONNECT_TIMEOUT))
+            sock.connect(f"{self.tmp}/.s.PGSQL.{self.port}")
+            sock.setblocking(False)
+        except BaseException:
+            sock.close()
+            raise
+        return sock
+
+    # -- the start -----------------------------------------------------------------------------------------------------
+
+    @property
+    def envvars(self) -> dict[str, str]:
+        """The environment of the command, without what is there for clients."""
+        given = self._envvars
+        return {name: value for name, value in super().envvars.items() if name in given or not name.startswith("PG")}
+
+    def _prepare(self) -> None:
+        super()._prepare()
+        try:
+            self._make_data_directory(self._until())
+        except TimeoutError:
+            self._heed_cancel()
+            self._refusal = "another process was still making the template of the data directory"
+            raise TimeoutExpired(self, self._timeout) from None
+
+    def _make_data_directory(self, deadline: Deadline) -> None:
+        if not self._keep:
+            self.password = self._cluster.copy(self.data_directory, self._run_as_owner, deadline)
+            # Left by one that was killed: its number may be another's by now, whom the next one would wait for.
+            for path in ("data/postmaster.pid", f".s.PGSQL.{self.port}.lock"):
+                with suppress(FileNotFoundError):
+                    os.unlink(f"{self.tmp}/{path}")
+            return
+        kept, self.password = self._cluster.kept(self._keep, self._run_as_owner, deadline)
+        if not os.path.islink(self.data_directory):
+            os.symlink(kept, self.data_directory)
+
+    def _run_as_owner(self, command: Sequence[str]) -> None:
+        self._run(command, **self._as_owner)
+
+    def _own_probe(self) -> Probe | None:
+        data = None if self.existing else DataDirectory(self.data_directory)
+        return PostgreSQLProbe(self.host, self.port, self._connect, data)
+
+    def _claims(self) -> Iterator[Claim]:
+        yield from super()._claims()
+        if self._keep and not self.existing:
+            yield DataDirectory(self.data_directory)
