@@ -347,6 +347,7 @@ class LaunchTests(NothingRemains):
             for command, check in (
                 ("sh -c 'echo said; echo written >{tmp}/file; exec sleep 300'", "test -s {tmp}/file"),
                 ("sleep 300", "test -d {tmp}"),
+                ("sh -c 'rmdir {tmp}; exec sleep 300'", "sh -c '! test -d {tmp}'"),
             ):
                 launch = self.launch(CommandService(command, check=check))
                 launch.start()

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -131,12 +132,17 @@ class Launch:
             self.executor.kill()
         while self._ports:
             ports.release(self._ports.pop())
-        if keeping.everything and self._tmp is not None and os.listdir(self._tmp):
-            path, self._tmp = self._tmp, None
-            keeping.kept.append((self.declared.who, path))
-            self._run.keep(path)
+        self._keep_directory()
         self._give_back_directory()
         self._log.end()
+
+    def _keep_directory(self) -> None:
+        path = self._tmp
+        with suppress(OSError):  # Whoever owns it may have removed it.
+            if keeping.everything and path is not None and os.listdir(path):
+                keeping.kept.append((self.declared.who, path))
+                self._run.keep(path)
+                self._tmp = None
 
     def _give_back_directory(self) -> None:
         path, self._tmp = self._tmp, None
