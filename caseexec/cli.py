@@ -21,7 +21,7 @@ from caseexec.record import RunRecord, ServiceRecord
 
 __all__ = ["main"]
 
-_COLUMNS = ("RUN", "STATE", "TEST CLASS", "SERVICE", "PID", "ADDRESS", "AGE", "MEMORY", "LOG")
+_COLUMNS = ("RUN", "STATE", "WORKER", "TEST CLASS", "SERVICE", "PID", "ADDRESS", "AGE", "MEMORY", "LOG")
 
 # A stop command may take five seconds, and what it did not end some more.
 _REAPERS_TIME = 8.0
@@ -101,7 +101,7 @@ def _ps(options: argparse.Namespace) -> int:
         return 0
     rows = [row for run, found in runs for row in _rows(run, found)]
     if rows:
-        _print_table([_COLUMNS, *rows])
+        _print_table(_without_workers([_COLUMNS, *rows]))
         print()
     else:
         print(f"no services live (the records are in {record.directory()})")
@@ -142,17 +142,25 @@ def _living(run: RunRecord) -> Iterator[Found]:
             yield Found(service, pids)
 
 
+def _without_workers(rows: Sequence[Sequence[str]]) -> Sequence[Sequence[str]]:
+    """A table without the column that is empty unless tests are run in parallel."""
+    column = _COLUMNS.index("WORKER")
+    if any(row[column] for row in rows[1:]):
+        return rows
+    return [[*row[:column], *row[column + 1 :]] for row in rows]
+
+
 def _rows(run: RunRecord, found: Sequence[Found]) -> Iterator[Sequence[str]]:
     for one in found:
         memory, service = f"{_memory(one.pids) / 2**20:.1f} MiB", one.service
         others = f" +{len(one.pids) - 1}" if len(one.pids) > 1 else ""
         if service is None:
-            yield run.id, _state(run), "", "?", f"{one.pids[0]}{others}", "", "", memory, ""
+            yield run.id, _state(run), run.worker, "", "?", f"{one.pids[0]}{others}", "", "", memory, ""
         else:
             # The leader, unless it has ended, as that of a service which went to the background.
             pid = service.pid if service.pid in one.pids else one.pids[0]
-            yield (run.id, _state(run), service.test_class, service.service, f"{pid}{others}", service.address,
-                   _age(time.time() - service.since), memory, service.log)  # fmt: skip
+            yield (run.id, _state(run), run.worker, service.test_class, service.service, f"{pid}{others}",
+                   service.address, _age(time.time() - service.since), memory, service.log)  # fmt: skip
 
 
 def _as_data(run: RunRecord, found: Sequence[Found]) -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import ast
 import os
 import pathlib
+import re
 import subprocess
 import sys
 import unittest
@@ -41,6 +42,7 @@ FLOORS = {
     "mixins": 9,
     "django": 10,
     "cli": 10,
+    "pytest_plugin": 10,
     "__main__": 11,
 }
 
@@ -59,6 +61,11 @@ def imports(path: pathlib.Path) -> set[str]:
         elif isinstance(node, ast.ImportFrom) and node.module:
             found |= {f"{node.module}.{name.name}" if node.module == "caseexec" else node.module for name in node.names}
     return {module for module in found if module.partition(".")[0] == "caseexec"}
+
+
+def top(module: str) -> str:
+    """A module of ours, or the package that it is in."""
+    return ".".join(module.split(".")[:2])
 
 
 def files() -> list[pathlib.Path]:
@@ -85,8 +92,8 @@ class HouseTests(unittest.TestCase):
         import graphlib
 
         for own in (
-            "django", "errors", "executors", "mixins", "output", "ports", "probes", "processes", "record", "registry", "scopes",
-            "servers", "service",
+            "django", "errors", "executors", "mixins", "output", "ports", "probes", "processes", "pytest_plugin", "record",
+            "registry", "scopes", "servers", "service",
         ):  # fmt: skip
             graph = {
                 ".".join(path.relative_to(PACKAGE.parent).with_suffix("").parts): {
@@ -101,13 +108,20 @@ class HouseTests(unittest.TestCase):
         tests = {path.stem for path in pathlib.Path(__file__).parent.glob("test_*.py")}
         self.assertEqual({f"test_{own}" for own in FLOORS if own != "__main__"} - tests, set())
 
-    def test_no_pytest_no_django_and_no_clock_on_the_wall(self) -> None:
+    def test_only_one_room_imports_django_and_nobody_reads_a_clock_on_the_wall(self) -> None:
         for path in files():
             text = path.read_text()
             if room_of(path) != "django":
                 self.assertNotRegex(text, r"(?m)^\s*(from|import) django\b")
-            self.assertNotIn("import pytest", text)
             self.assertNotIn("time.sleep(0", text)
+
+    def test_only_the_plugin_for_pytest_imports_pytest_and_nobody_imports_that(self) -> None:
+        importing = {
+            room_of(path) for path in files() if re.search(r"^\s*(import|from) _?pytest\b", path.read_text(), re.M)
+        }
+        self.assertEqual(importing, {"pytest_plugin"})
+        theirs = {room_of(path) for path in files() if "caseexec.pytest_plugin" in map(top, imports(path))}
+        self.assertEqual(theirs, {"pytest_plugin"})
 
     def test_the_warning_filters_of_all_threads_are_left_alone(self) -> None:
         for path in files():

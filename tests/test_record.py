@@ -436,6 +436,12 @@ class ReadTests(RecordCase):
         self.put_changed(weather="fine")
         self.assertEqual(self.read(), [a_run()])
 
+    def test_one_of_an_earlier_version_names_no_worker(self) -> None:
+        facts = {**asdict(a_run()), "format": 1}
+        del facts["worker"]
+        self.put(json.dumps(facts).encode())
+        self.assertEqual(self.read(), [a_run()])
+
     def test_a_run_without_a_reaper_is_read(self) -> None:
         self.put_changed(reaper=None)
         self.assertEqual(self.read(), [a_run(reaper=None)])

@@ -554,6 +554,10 @@ class CommandLineTests(unittest.TestCase):
                     pool.apply(reaping.command_line, [keeper.pid]), r"^sleep 300 1 \(worker ForkPoolWorker-\d+\)$"
                 )
 
+    def test_whoever_is_nobodys_worker_has_no_such_name(self) -> None:
+        with mock.patch.dict(os.environ, PYTEST_XDIST_WORKER="gw3"):  # As all that a worker has started inherit it.
+            self.assertEqual((reaping.worker(0), reaping.worker(1)), ("", "gw3"))
+
 
 class ForkedReaperTests(NothingRemains):
     def test_a_forked_child_closes_its_copy_of_the_pipe_and_starts_its_own(self) -> None:

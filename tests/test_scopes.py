@@ -1,4 +1,6 @@
 import os
+import pickle
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,7 +13,7 @@ from unittest import mock
 from caseexec import errors, ports
 from caseexec.executors.fate import Cancelled
 from caseexec.registry import current_run
-from caseexec.scopes import Launch, Services
+from caseexec.scopes import Launch, Services, Told, keeping
 from caseexec.scopes.together import in_order
 from caseexec.service import CommandService, OutputService, PidService, Plan, Service, TCPService
 from tests.helpers.leaks import NothingRemains, alive, soon
@@ -332,6 +334,46 @@ class LaunchTests(NothingRemains):
         pid = launch.start().pid
         self.assertEqual(launch.discard(), [pid])
         self.assertEqual(launch.discard(), [])
+
+    def test_its_log_is_named_by_the_worker_that_has_it(self) -> None:
+        launch = self.launch(self.server())
+        with mock.patch.object(current_run(), "worker", "gw3"):
+            executor = launch.start()
+        self.assertRegex(executor.log_path, r"caseexec-[0-9a-f]{16}\.\d+-gw3-a\.A\.log$")
+
+    def test_what_it_has_had_is_kept_on_demand_unless_it_is_empty(self) -> None:
+        kept: list[tuple[str, str]] = []
+        with mock.patch.multiple(keeping, everything=True, kept=kept):
+            for command, check in (
+                ("sh -c 'echo said; echo written >{tmp}/file; exec sleep 300'", "test -s {tmp}/file"),
+                ("sleep 300", "test -d {tmp}"),
+                ("sh -c 'rmdir {tmp}; exec sleep 300'", "sh -c '! test -d {tmp}'"),
+            ):
+                launch = self.launch(CommandService(command, check=check))
+                launch.start()
+                launch.stop()
+        self.assertEqual([who for who, _ in kept], ["a.A", "a.A"])
+        (_, directory), (_, log) = kept
+        self.assertEqual((os.listdir(directory), open(log).read()), (["file"], "said\n"))
+        self.assertEqual(current_run().paths, set())
+        shutil.rmtree(directory)
+
+    def test_the_directory_of_all_logs_can_be_asked_for_without_the_environment(self) -> None:
+        with mock.patch.object(keeping, "log_directory", self.path("logs")):
+            launch = self.launch(self.server())
+            launch.start()
+            launch.stop()
+        self.assertRegex(os.listdir(self.path("logs"))[0], r"^[0-9a-f]{16}(-gw\d+)?-a\.A\.log$")
+
+
+class ToldTests(unittest.TestCase):
+    def test_what_services_wrote_can_be_pickled_with_its_error(self) -> None:
+        told = Told("both")
+        told.parts = [("redis", "text")]
+        error = ValueError("x")
+        errors.add_note(error, told)
+        (copy,) = pickle.loads(pickle.dumps(error)).__notes__
+        self.assertEqual((type(copy), copy, copy.parts), (Told, "both", [("redis", "text")]))
 
 
 class ServicesTests(NothingRemains):

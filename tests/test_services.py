@@ -20,7 +20,7 @@ from caseexec.executors.portfinder import PortFinder
 from caseexec.mixins import OutputServiceMixin, ServicesMixin, TCPServiceMixin, results
 from caseexec.output import OutputLog, Search
 from caseexec.registry import current_run
-from caseexec.scopes import services, shared
+from caseexec.scopes import shared
 from caseexec.service import (
     CommandService,
     HTTPService,
@@ -863,7 +863,7 @@ class CrashTests(MixinCase):
                 except ConnectionError as error:
                     raise ValueError("a client's own error") from error
 
-        with mock.patch.object(services, "_DYING", 20.0):
+        with mock.patch("caseexec.scopes.watches._DYING", 20.0):
             result, caught = run_class(Case)
         (error,) = the_notes(result)
         self.assertIn("  redis, which was killed by SIGABRT: nothing\n", error)
@@ -1499,6 +1499,53 @@ class ScopesTests(MixinCase):
                 pass
 
         self.assertEqual(len(self.run_class(Case).skipped), 2)
+
+    def test_a_runner_that_knows_can_end_them(self) -> None:
+        class Case(ServicesMixin):
+            one, other = TCPService(SERVER, scope="module"), TCPService(SERVER, scope="session")
+
+            def test(self) -> None:
+                services[:] = self.one, self.other
+
+        class NotRun(ServicesMixin):
+            one = TCPService(SERVER, scope="module")
+
+            def test(self) -> None:
+                pass
+
+        services = []
+        self.assert_passes(Case)
+        shared.end_modules()
+        self.assertEqual([service.running() for service in services], [False, True])
+        shared.end_run()
+        self.assertFalse(services[1].running())
+
+    def test_an_error_of_such_an_end_is_raised(self) -> None:
+        class Case(ServicesMixin):
+            server = says(scope="session")
+
+            def test(self) -> None:
+                crash(self.server)
+
+        self.assert_passes(Case)
+        with self.assertRaisesRegex(errors.ServiceDied, "^server was killed by SIGSEGV during Case.test\n"):
+            shared.end_run()
+        shared.end_run()
+
+    def test_one_of_a_module_that_somebody_else_holds_outlasts_its_classes(self) -> None:
+        class Case(ServicesMixin):
+            server = TCPService(SERVER, scope="module")
+
+            def test(self) -> None:
+                (held,) = shared._shared
+                held.holders += 1
+                services.append(self.server)
+
+        services = []
+        self.assert_passes(Case)
+        self.assertTrue(services[0].running())
+        shared.end_modules()
+        self.assertFalse(services[0].running())
 
     def test_a_death_that_nobody_met_is_told_at_the_end(self) -> None:
         class Case(ServicesMixin):

@@ -17,7 +17,7 @@ from caseexec.errors import CommandNotExecutable, CommandNotFound, DeclarationEr
 from caseexec.executors.fate import Fate
 from caseexec.processes import MARK, chain
 
-__all__ = ["START_TIMEOUT", "STOP_TIMEOUT", "Command", "CommandSettings", "fact", "split"]
+__all__ = ["START_TIMEOUT", "STOP_TIMEOUT", "Command", "CommandSettings", "fact", "program_name", "split"]
 
 # Its frames are left out of the traceback of a failed class, by unittest and by pytest.
 __unittest = __tracebackhide__ = True
@@ -154,23 +154,26 @@ class CommandSettings:
     @fact
     def program(self) -> str:
         """The program in a word or two; of an interpreter that runs a script or a module, that."""
-        first, *rest = [os.path.basename(os.fspath(part)) for part in self.command_parts[:20]] or [""]
-        if self._shell:
-            return shorten(self.command, 30)
-        if not first.startswith("python"):
-            return first
-        for option, value in zip(rest, [*rest[1:], ""], strict=True):
-            if option in ("-m", "-c"):
-                return f"{first} -m {value}" if option == "-m" else f"{first} -c"
-            if not option.startswith("-"):
-                return option
-        return first
+        return shorten(self.command, 30) if self._shell else program_name(self.command_parts)
 
     def _who(self) -> str:
         return self._name or f"{type(self).__name__}({shorten(self.command)!r})"
 
     def __str__(self) -> str:
         return f"<{type(self).__name__} {self.command!r}>"
+
+
+def program_name(parts: Sequence[str | os.PathLike[str]]) -> str:
+    """The program of a command in a word or two; of an interpreter that runs a script or a module, that."""
+    first, *rest = [os.path.basename(os.fspath(part)) for part in parts[:20]] or [""]
+    if not first.startswith("python"):
+        return first
+    for option, value in zip(rest, [*rest[1:], ""], strict=True):
+        if option in ("-m", "-c"):
+            return f"{first} -m {value}" if option == "-m" else f"{first} -c"
+        if not option.startswith("-"):
+            return option
+    return first
 
 
 def _stop_command(command: Command | None, shell: bool) -> Command | None:

@@ -41,6 +41,8 @@ class ServicesMixin(unittest.TestCase):
     _set_up_begun: ClassVar[bool]
     # The one that is simply "the service" of the class.
     _nameless_service: ClassVar[str] = ""
+    # Where a debugger may look at a test first: what ends its services, to be called by whoever has set this.
+    _postponed: ClassVar[list[Callable[[], object]] | None] = None
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -218,7 +220,9 @@ class ServicesMixin(unittest.TestCase):
             yield
         finally:
             vars(self).pop("setUp", None)  # zope.testrunner may have emptied it.
-            if services is not None:  # After an interrupt no cleanup is run.
+            if services is not None and self._postponed is not None:
+                self._postponed.append(services.discard_test)
+            elif services is not None:  # After an interrupt no cleanup is run.
                 services.discard_test()
 
 
@@ -239,8 +243,10 @@ class _SetUp:
 
     def _begin(self) -> None:
         if self._services is not None:
-            # Last of all cleanups, as it is the first.
-            self._test.addCleanup(_end_test, type(self._test))
+            if self._test._postponed is not None:
+                self._test._postponed.append(self._services.end_test)
+            else:  # Last of all cleanups, as it is the first.
+                self._test.addCleanup(_end_test, type(self._test))
             self._services.begin_test(self._test._testMethodName)
         elif self._test._service_plan.services:
             raise self._test._not_started()

@@ -9,7 +9,7 @@ from typing import Any, cast
 
 from caseexec.errors import ServiceDied, ServiceNotStarted, ServiceUnavailable, add_note
 
-__all__ = ["telling"]
+__all__ = ["lost_connection", "telling", "without_frames"]
 
 # Its frames are left out of the traceback of a failed class, by unittest and by pytest.
 __unittest = __tracebackhide__ = True
@@ -51,13 +51,22 @@ class _Telling:
     def _noted(self, info: _ExcInfo | None) -> _ExcInfo | None:
         error = info and info[1]
         if isinstance(error, (ServiceDied, ServiceUnavailable, ServiceNotStarted)):
-            # Of such an error no frame is of interest, and pytest would show all of them where all are hidden.
-            return (type(error), error, _last(error.__traceback__))  # type: ignore[return-value]
+            return without_frames(error)
         if isinstance(error, BaseException):
-            words = self._words(any(isinstance(one, (ConnectionError, EOFError)) for one in _chain(error)))
+            words = self._words(lost_connection(error))
             if words:
                 add_note(error, words)
         return info
+
+
+def without_frames(error: BaseException) -> tuple[type[BaseException], BaseException, TracebackType]:
+    """An error of which no frame is of interest; with one, as pytest would show all of them where all are hidden."""
+    return type(error), error, _last(error.__traceback__)  # type: ignore[return-value]
+
+
+def lost_connection(error: BaseException) -> bool:
+    """Whether it comes from a connection that was lost."""
+    return any(isinstance(one, (ConnectionError, EOFError)) for one in _chain(error))
 
 
 def _same(result: unittest.TestResult) -> unittest.TestResult:

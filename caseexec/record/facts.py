@@ -55,6 +55,7 @@ class RunRecord:
     :ivar born: its start time, only good to compare.
     :ivar system: the machine's present life and process-id namespace; in another one these pids mean nothing.
     :ivar command: its command line.
+    :ivar worker: what it is called among the workers of another process (``gw0``); empty: it is nobody's.
     :ivar since: when it started its first service, in seconds of the Unix epoch.
     :ivar means: by which means its processes are found.
     :ivar reaper: the pid of its reaper; ``None`` without one.
@@ -67,6 +68,7 @@ class RunRecord:
     born: float
     system: str
     command: str = ""
+    worker: str = ""
     cwd: str = ""
     since: float = 0
     means: tuple[str, ...] = ()

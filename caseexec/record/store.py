@@ -126,6 +126,8 @@ def _made(kind: Any, data: dict[str, Any]) -> Any:
     }
     values = {}
     for known in fields(kind):
+        if known.name == "worker" and known.name not in data:  # An older version wrote it.
+            continue
         value = data[known.name]
         if known.name == "services":
             pass

@@ -20,7 +20,7 @@ from caseexec.deadline import Deadline
 from caseexec.errors import DeclarationError, ReaperWarning, exit_text
 from caseexec.processes import table
 
-__all__ = ["LIMIT", "SWITCH", "Reaper", "command_line", "keeper", "log_limit", "turned_off"]
+__all__ = ["LIMIT", "SWITCH", "Reaper", "command_line", "keeper", "log_limit", "turned_off", "worker"]
 
 SWITCH = "CASEEXEC_REAPER"
 """The environment variable that turns the reaper off when it is ``0``."""
@@ -73,9 +73,14 @@ def command_line(keeper: int) -> str:
     theirs = table().command(keeper) if keeper else ()
     if not theirs:
         return shlex.join([sys.executable or "python", *sys.orig_argv[1:]])
+    return f"{shlex.join(theirs)} (worker {worker(keeper)})"
+
+
+def worker(keeper: int) -> str:
+    """What this process is called among the workers of its keeper (``gw0``); empty: it is nobody's."""
     multiprocessing = sys.modules.get("multiprocessing.process")
-    name = os.environ.get("PYTEST_XDIST_WORKER") or (multiprocessing and multiprocessing.current_process().name)
-    return f"{shlex.join(theirs)} (worker {name})"
+    own = multiprocessing.current_process().name if multiprocessing else ""
+    return os.environ.get("PYTEST_XDIST_WORKER") or own if keeper else ""
 
 
 class Reaper:

@@ -28,7 +28,7 @@ from caseexec.plan import StopPlan
 from caseexec.processes import MARK, REAPING, chain, has_markers, table
 from caseexec.record import RunRecord, ServiceRecord
 from caseexec.registry.owned import About, OwnedGroup
-from caseexec.registry.reaping import Reaper, command_line, keeper, log_limit, turned_off
+from caseexec.registry.reaping import Reaper, command_line, keeper, log_limit, turned_off, worker
 
 __all__ = ["Run", "current_run"]
 
@@ -46,6 +46,7 @@ _SHORT_PLACE = "/tmp"  # noqa: S108
 class Run:
     """The services of one Python process.
 
+    :ivar worker: what it is called among the workers of another one (``gw0``); empty: it is nobody's.
     :ivar reaper: what ends the services when this process can't.
     """
 
@@ -62,6 +63,7 @@ class Run:
         self._environment = dict(os.environ)
         self._cgroups = cgroup.parent()
         self._keeper = keeper()
+        self.worker = worker(self._keeper)
         own = table().status(self.pid)
         self._born = own.identity.born if own else 0
         self._command = command_line(self._keeper)
@@ -193,7 +195,7 @@ class Run:
             "group": True, "tree": True, "environment": True, "descriptor": has_markers(),
         }  # fmt: skip
         return RunRecord(
-            id=self.id, pid=self.pid, born=self._born, system=record.system(),
+            id=self.id, pid=self.pid, born=self._born, system=record.system(), worker=self.worker,
             command=self._command, cwd=working_directory(), since=self.since,
             means=tuple(name for name, used in means.items() if used), reaper=self.reaper.pid,
             paths=tuple(sorted(self.paths | {log.path for owned in groups for log in owned.logs})), services=services,

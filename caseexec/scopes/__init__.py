@@ -1,9 +1,29 @@
 """When running services begin and when they go, who shares them, and what happens to them in between."""
 
+from caseexec.scopes.keeping import keeping
 from caseexec.scopes.launch import Launch
-from caseexec.scopes.outside import existing
+from caseexec.scopes.outside import existing, skip_if_missing
 from caseexec.scopes.services import ClassServices
 from caseexec.scopes.several import Services
-from caseexec.scopes.shared import await_class, class_ends
+from caseexec.scopes.shared import Key, Shared, await_class, class_ends, end_modules, end_run, share
+from caseexec.scopes.watch import Watch
+from caseexec.scopes.watches import Told, Watches
 
-__all__ = ["ClassServices", "Launch", "Services", "await_class", "class_ends", "existing"]
+__all__ = [
+    "ClassServices",
+    "Key",
+    "Launch",
+    "Services",
+    "Shared",
+    "Told",
+    "Watch",
+    "Watches",
+    "await_class",
+    "class_ends",
+    "end_modules",
+    "end_run",
+    "existing",
+    "keeping",
+    "share",
+    "skip_if_missing",
+]

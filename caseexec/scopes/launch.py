@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
@@ -12,6 +13,7 @@ from caseexec import ports, registry
 from caseexec.errors import AlreadyRunning, ExecutorError
 from caseexec.executors import Declared, Executor
 from caseexec.executors.fate import Cancelled
+from caseexec.scopes.keeping import keeping
 from caseexec.scopes.logs import Log
 from caseexec.scopes.outside import existing
 from caseexec.service import Service
@@ -130,8 +132,17 @@ class Launch:
             self.executor.kill()
         while self._ports:
             ports.release(self._ports.pop())
+        self._keep_directory()
         self._give_back_directory()
         self._log.end()
+
+    def _keep_directory(self) -> None:
+        path = self._tmp
+        with suppress(OSError):  # Whoever owns it may have removed it.
+            if keeping.everything and path is not None and os.listdir(path):
+                keeping.kept.append((self.declared.who, path))
+                self._run.keep(path)
+                self._tmp = None
 
     def _give_back_directory(self) -> None:
         path, self._tmp = self._tmp, None

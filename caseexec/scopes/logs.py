@@ -9,6 +9,7 @@ from caseexec.errors import DeclarationError
 from caseexec.executors import Declared
 from caseexec.output import OutputLog, safe_name
 from caseexec.registry import Run
+from caseexec.scopes.keeping import keeping
 
 __all__ = ["DIRECTORY", "Log"]
 
@@ -46,15 +47,17 @@ class Log:
         return self._file
 
     def _path(self) -> str:
-        directory = os.environ.get(DIRECTORY)
+        directory = keeping.log_directory or os.environ.get(DIRECTORY)
         self._is_temporary = not directory
+        who, worker = self._declared.who, f"-{safe_name(self._run.worker)}" if self._run.worker else ""
         if not directory:
-            return self._run.temporary_path(f"-{safe_name(self._declared.who)}.log")
+            return self._run.temporary_path(f"{worker}-{safe_name(who)}.log")
         try:
             os.makedirs(directory, exist_ok=True)
         except OSError as error:
-            raise DeclarationError(DIRECTORY, f"no log can be kept in {directory!r}: {error.strerror}") from None
-        who, plain = self._declared.who, f"{self._run.id}-{safe_name(self._declared.who)}"
+            where = "--caseexec-log-dir" if keeping.log_directory else DIRECTORY
+            raise DeclarationError(where, f"no log can be kept in {directory!r}: {error.strerror}") from None
+        plain = f"{self._run.id}{worker}-{safe_name(who)}"
         for name in itertools.chain([plain], (f"{plain}-{number}" for number in itertools.count(2))):
             path = os.path.join(os.path.abspath(directory), f"{name}.log")
             # Two may be the same with all that is no letter of ASCII left out.
@@ -74,9 +77,12 @@ class Log:
             return
         empty = file.is_empty()
         file.close()
+        if keeping.everything and not empty:
+            keeping.kept.append((self._declared.who, file.path))
         if not self._is_temporary:
             return
-        if self.stays and not empty and not self._run.is_orphan():  # Then nobody reads what names it.
+        stays = self.stays or keeping.everything
+        if stays and not empty and not self._run.is_orphan():  # Then nobody reads what names it.
             self._run.keep(file.path)
         else:
             self._run.remove(file.path)

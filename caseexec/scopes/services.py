@@ -5,23 +5,18 @@ from __future__ import annotations
 import unittest
 from collections.abc import Mapping
 
-from caseexec.deadline import Deadline
 from caseexec.errors import ServiceNotStarted, ServiceUnavailable, add_note
 from caseexec.executors import Executor
 from caseexec.scopes.launch import Launch
 from caseexec.scopes.outside import existing, skip_if_missing
 from caseexec.scopes.several import Services, stop_one
 from caseexec.scopes.shared import Key, Shared, class_begins, class_ends, share
-from caseexec.scopes.together import in_order
 from caseexec.service import Plan
 
 __all__ = ["ClassServices"]
 
 # Its frames are left out of the traceback of a failed class, by unittest and by pytest.
 __unittest = __tracebackhide__ = True
-
-# The connections of a process that crashes are closed a moment before it is seen to have ended.
-_DYING = 0.05
 
 
 class ClassServices(Services):
@@ -131,14 +126,9 @@ class ClassServices(Services):
         """
         self.used = True
         test = f"{self._short}.{method}"
-        for watch in self._watches.values():
-            watch.meet(test)
+        self._watches.meet(test)
         self._start_for_test(test)
-        watches = self._each()
-        again = [name for name, watch in watches.items() if watch.must_start()]
-        in_order(self.plan.only(again), lambda name: watches[name].start(test))
-        for watch in watches.values():
-            watch.begin(test)
+        self._watches.begin(test, self.plan)
         self._in_test = True
 
     def _start_for_test(self, test: str) -> None:
@@ -168,9 +158,7 @@ class ClassServices(Services):
         :param lost: a connection was, and whoever had its other end may be about to die.
         """
         if lost and self._in_test:
-            for _ in Deadline(_DYING).turns():
-                if any(watch.has_died() for watch in self._watches.values()):
-                    break
+            self._watches.await_death()
         return self._words("during this test") if self._in_test else ""
 
     def executor(self, name: str) -> Executor:

@@ -9,6 +9,7 @@ from caseexec.executors import Executor
 from caseexec.scopes.launch import Launch
 from caseexec.scopes.together import in_order
 from caseexec.scopes.watch import Watch
+from caseexec.scopes.watches import Told, Watches
 from caseexec.service import Plan
 
 __all__ = ["Services", "stop_one"]
@@ -31,7 +32,7 @@ class Services:
         self._nameless = nameless
         self._moment = moment
         self._own: dict[str, Launch] = {}
-        self._watches: dict[str, Watch] = {}
+        self._watches = Watches()
 
     def start(self) -> None:
         """Start them all, side by side where they do not need each other, and wait until they are ready.
@@ -81,7 +82,7 @@ class Services:
         try:
             in_order(self.plan.only(chosen), self._start_one, self._cancel)
         except BaseException as error:
-            if any(watch.has_died() for watch in self._watches.values()):  # That is why, most likely.
+            if self._watches.any_died():  # That is why, most likely.
                 add_note(error, self._words("until then"))
             self._end(chosen, lambda launch, _: launch.discard())
             raise
@@ -114,17 +115,8 @@ class Services:
         needed_by = {name: [other for other in chosen if name in needs[other]] for name in chosen}
         in_order(needed_by, lambda name: how(self._own.pop(name), self._watches.pop(name, None)))
 
-    def _each(self) -> dict[str, Watch]:
-        """Each that runs, once: two names may share one."""
-        found: dict[str, Watch] = {}
-        for name in self.plan.services:
-            if name in self._watches and self._watches[name] not in found.values():
-                found[name] = self._watches[name]
-        return found
-
-    def _words(self, when: str) -> str:
-        told = [watch.words() for watch in self._each().values() if not watch.executor.existing]
-        return "\n".join([f"What its services wrote {when}:", *told]) if told else ""
+    def _words(self, when: str) -> Told:
+        return self._watches.told(self.plan.services, when)
 
 
 def stop_one(launch: Launch, watch: Watch | None) -> None:

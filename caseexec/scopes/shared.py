@@ -6,7 +6,7 @@ import atexit
 import os
 import threading
 import warnings
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 from weakref import WeakSet
@@ -18,7 +18,7 @@ from caseexec.scopes.together import in_order
 from caseexec.scopes.watch import Watch
 from caseexec.service import Service
 
-__all__ = ["Key", "Shared", "await_class", "class_begins", "class_ends", "share"]
+__all__ = ["Key", "Shared", "await_class", "class_begins", "class_ends", "end_modules", "end_run", "share"]
 
 # Its frames are left out of the traceback of a failed class, by unittest and by pytest.
 __unittest = __tracebackhide__ = True
@@ -43,11 +43,13 @@ class Shared:
     """A service that is, or was, or could not be started for all classes with an equal declaration.
 
     :ivar watch: it, once it was started.
+    :ivar holders: how many use it that are no classes: it does not end with the last class of its module then.
     """
 
     key: Key
     launch: Launch
     watch: Watch | None = None
+    holders: int = 0
     _problem: str = ""
     _told_by: str = ""
     _lock: threading.Lock = field(default_factory=threading.Lock)
@@ -121,7 +123,7 @@ def await_class(case: type) -> None:
 
 def class_begins(case: type) -> None:
     """Let go what other modules have shared; their classes are over, in the usual order."""
-    _end_with_warning({one.key.module for one in _shared} - {"", case.__module__})
+    _end_with_warning(lambda one: one.key.module not in ("", case.__module__))
 
 
 def class_ends(case: type) -> None:
@@ -129,16 +131,32 @@ def class_ends(case: type) -> None:
     left = _awaited.get(case.__module__, WeakSet())
     left.discard(case)
     if all(getattr(one, "__unittest_skip__", False) for one in left):
-        _end({case.__module__})
+        _end(lambda one: one.key.module == case.__module__ and not one.holders)
 
 
-def _end(modules: set[str]) -> None:
-    """Stop what was shared in some modules.
+def end_modules() -> None:
+    """Let go what any module has shared: for a runner that knows when no test of a module is left.
+
+    :raises Exception: one did not end well; its notes tell of others.
+    """
+    _end(lambda one: bool(one.key.module))
+
+
+def end_run() -> None:
+    """Let go all that is shared: for a runner that knows when no test is left. Otherwise it ends at exit.
+
+    :raises Exception: one did not end well; its notes tell of others.
+    """
+    _end(lambda one: True)
+
+
+def _end(is_over: Callable[[Shared], bool]) -> None:
+    """Stop some.
 
     :raises Exception: one did not end well; its notes tell of others.
     """
     with _lock:
-        over = [one for one in _shared if one.key.module in modules]
+        over = [one for one in _shared if is_over(one)]
         _shared[:] = [one for one in _shared if one not in over]
     started = [one for one in over if one.watch]
     needs = {one: [other for other in started if any(one.key == key for _, key in other.key.needs)] for one in started}
@@ -147,12 +165,12 @@ def _end(modules: set[str]) -> None:
 
 def _end_run(owner: int) -> None:
     if owner == os.getpid():
-        _end_with_warning({one.key.module for one in _shared})
+        _end_with_warning(lambda one: True)
 
 
-def _end_with_warning(modules: set[str]) -> None:
+def _end_with_warning(is_over: Callable[[Shared], bool]) -> None:
     try:
-        _end(modules)
+        _end(is_over)
     except Exception as error:  # It is no error of whoever is here now.
         notes = "".join(f"\n{note}" for note in getattr(error, "__notes__", ()))
         warnings.warn(f"{type(error).__name__}: {error}{notes}", RuntimeWarning, stacklevel=2)

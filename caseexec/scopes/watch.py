@@ -113,13 +113,23 @@ class Watch:
 
     def words(self) -> str:
         """What it wrote since the test began, and whether it has died; for whoever reads of that test's failure."""
-        self.launch.keep_log()
         died = f", which {self._how()}" if self.has_died() else ""
-        written = self.executor.tail_since(self._mark)
+        lines = self._written()
         path = f" ({self.executor.log_path})" if self.launch.has_log() else ""
         place = f"  {self.name}{died}{path}:"
-        lines = "\n".join(map(printable, written.splitlines())).strip("\n")
         return f"{place}\n{textwrap.indent(lines, '    ')}" if lines.strip() else f"{place} nothing"
+
+    def section(self) -> tuple[str, str]:
+        """The same as a title, such as ``redis (redis-server), /tmp/caseexec-....log``, and a text."""
+        died = f", which {self._how()}" if self.has_died() else ""
+        lines = self._written()
+        program = f" ({self.executor.program})" if self.launch.declared.attribute else ""
+        path = f", {self.executor.log_path}" if self.launch.has_log() else ""
+        return f"{self.name}{program}{died}{path}", lines if lines.strip() else "nothing"
+
+    def _written(self) -> str:
+        self.launch.keep_log()  # Somebody is told of it.
+        return "\n".join(map(printable, self.executor.tail_since(self._mark).splitlines())).strip("\n")
 
     def _tell(self, told_by: str) -> None:
         self._problem, self._told_by = self._fate(), told_by

@@ -19,7 +19,7 @@ from caseexec.executors.command import START_TIMEOUT, STOP_TIMEOUT
 from caseexec.placeholders import OF_CLASS, fill, fill_command, names, nearest
 from caseexec.probes import Probe
 from caseexec.service import problems
-from caseexec.service.programs import missing_program
+from caseexec.service.programs import find_program
 
 __all__ = ["SCOPES", "Command", "Service"]
 
@@ -208,8 +208,8 @@ class Service(Generic[Running]):
     def missing(self) -> Iterator[tuple[str, str]]:
         """The programs that are not installed, as far as that can be told before the start: the option, and that."""
         for option in self.runs:
-            program = missing_program(getattr(self, option), self.shell, self.cwd, self.env)
-            if program:
+            program, path = find_program(getattr(self, option), self.shell, self.cwd, self.env)
+            if path is None:
                 yield option, f"there is no program {program!r}"
 
     def placeholders(self) -> Iterator[tuple[str, str]]:

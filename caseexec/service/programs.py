@@ -7,7 +7,7 @@ import shlex
 import shutil
 from collections.abc import Mapping, Sequence
 
-__all__ = ["missing_program", "search_path"]
+__all__ = ["find_program", "search_path"]
 
 
 def search_path(environment: Mapping[str, str] | None) -> str:
@@ -15,18 +15,20 @@ def search_path(environment: Mapping[str, str] | None) -> str:
     return (environment or {}).get("PATH") or os.environ.get("PATH", os.defpath)
 
 
-def missing_program(
+def find_program(
     command: str | Sequence[str | os.PathLike[str]],
     shell: bool,
     cwd: str | os.PathLike[str] | None,
     environment: Mapping[str, str] | None,
-) -> str:
-    """A command's program, if there is none of that name; empty where only a shell, or the start itself, can tell."""
+) -> tuple[str, str | None]:
+    """A command's program and its path. That is ``None``: there is none of that name; or empty: only a shell, or the
+    start itself, can tell.
+    """
     if shell and isinstance(command, str):
-        return ""
+        return command, ""
     program = os.fspath((shlex.split(command) if isinstance(command, str) else command)[0])
     directory = os.fspath(cwd or "")
     if "{" in program or (os.sep in program and "{" in directory):
-        return ""
+        return program, ""
     beside = os.path.join(directory, program) if os.sep in program else program
-    return "" if shutil.which(beside, os.F_OK, search_path(environment)) else program
+    return program, shutil.which(beside, os.F_OK, search_path(environment))

@@ -39,7 +39,8 @@ class Runner:
 
 
 def _pytest(packages: str, *options: str, **about) -> Runner:
-    return Runner(("-m", "pytest", "-q", "-p", "no:cacheprovider", *options), packages, **about)
+    ours = ("-p", "caseexec.pytest_plugin")  # As pytest does by itself where it may load what is installed.
+    return Runner(("-m", "pytest", "-q", "-p", "no:cacheprovider", *ours, *options), packages, **about)
 
 
 # These two look at each attribute of a class, and so at services that do not run yet.

@@ -49,12 +49,20 @@ SERVER = """
 """
 
 
+PYTEST = ("-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py", "-p")
+
+
+NOTE = ("What its services wrote during this test:", "shop (LOG):")
+# In its place, with our plugin.
+SECTION = ("- Captured output of shop (server.py), LOG -",)
+
+
 class RunnersTests(RunCase):
     def assert_told(
-        self, *runner: str, base: str = "unittest.TestCase", imports: str = "", module: str = "test_it"
+        self, *runner: str, base: str = "unittest.TestCase", imports: str = "", told_in: tuple[str, ...] = NOTE
     ) -> None:
         self.write("server.py", SERVER)
-        self.write(f"{module}.py", SUITE.format(base=base, imports=imports))
+        self.write("test_it.py", SUITE.format(base=base, imports=imports))
         code, output = self.run_python(*runner)
         self.assertNotEqual(code, 0, output)
         told = masked(output)
@@ -62,8 +70,8 @@ class RunnersTests(RunCase):
         lines = [line.removeprefix("E").strip() for line in told.splitlines()]
         for word in ("failure", "error", "subtest"):
             self.assertEqual(lines.count(f"was told {word}"), 1, output)
-        self.assertEqual(lines.count("What its services wrote during this test:"), 3, output)
-        self.assertEqual(lines.count("shop (LOG):"), 3, output)
+        for line in (*NOTE, *SECTION):
+            self.assertEqual(lines.count(line), 3 if line in told_in else 0, output)
         self.assertNotIn("was told nothing to see", told)
 
     def test_unittest(self) -> None:
@@ -74,11 +82,18 @@ class RunnersTests(RunCase):
 
     @unittest.skipUnless(find_spec("pytest"), "pip install pytest")
     def test_pytest(self) -> None:
-        self.assert_told("-m", "pytest", "-q", "-p", "no:cacheprovider", "test_it.py")
+        self.assert_told(*PYTEST, "no:caseexec")
 
     @unittest.skipUnless(find_spec("xdist"), "pip install pytest-xdist")
     def test_xdist(self) -> None:
-        self.assert_told("-m", "pytest", "-q", "-p", "no:cacheprovider", "-n", "2", "test_it.py")
+        self.assert_told(*PYTEST, "no:caseexec", "-n", "2")
+
+    @unittest.skipUnless(find_spec("xdist"), "pip install pytest-xdist")
+    def test_pytest_and_xdist_with_our_plugin(self) -> None:
+        self.environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
+        for further in ((), ("-p", "xdist", "-n", "2")):
+            with self.subTest(further):
+                self.assert_told(*PYTEST, "caseexec.pytest_plugin", *further, told_in=SECTION)
 
     @unittest.skipUnless(find_spec("django"), "pip install django")
     def test_django(self) -> None:
