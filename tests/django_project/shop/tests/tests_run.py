@@ -13,7 +13,7 @@ from shop.models import Order
 from shop.tasks import shout
 
 # When the module is imported the services run, and the settings tell where they are.
-CACHE = settings.CACHES["default"]["LOCATION"]
+CACHE = settings.CACHES["default"].get("LOCATION")
 VENDOR = os.environ.get("VENDOR", "postgresql")
 
 
