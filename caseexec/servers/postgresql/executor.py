@@ -30,6 +30,8 @@ __unittest = __tracebackhide__ = True
 _QUERY_TIMEOUT = 60.0
 # The one that clients connect to by themselves, and the one that others are copies of.
 _DATABASE, _TEMPLATE = "postgres", "template1"
+# What the tests want of the server (options=) is not for what is done for them.
+_UNHINDERED = ("SET statement_timeout = 0", "SET default_transaction_read_only = off")
 
 
 class PostgreSQLExecutor(ServerExecutor):
@@ -107,7 +109,7 @@ class PostgreSQLExecutor(ServerExecutor):
         return self._database(name)
 
     def _drop(self, name: str) -> None:
-        self._run_beside(name, f"DROP DATABASE IF EXISTS {identifier(name)} WITH (FORCE)")
+        self._run_beside(name, _dropping(name))
         self._made.discard(name)
 
     def reset(self) -> None:
@@ -117,15 +119,20 @@ class PostgreSQLExecutor(ServerExecutor):
 
         :raises OSError: the server does not answer, or refuses.
         """
-        for name in [*self._made, _DATABASE]:
+        for name in list(self._made):
             self._drop(name)
-        self._run_beside(_DATABASE, f"CREATE DATABASE {identifier(_DATABASE)}")
+        # First the new one: when it can't be made, as somebody is connected to the template, the old one stays.
+        new = f"new_{secrets.token_hex(8)}"
+        made = f"CREATE DATABASE {identifier(new)} TEMPLATE {identifier(_TEMPLATE)}"
+        renamed = f"ALTER DATABASE {identifier(new)} RENAME TO {identifier(_DATABASE)}"
+        self._run_beside(_DATABASE, made, _dropping(_DATABASE), renamed)
 
-    def _run_beside(self, name: str, statement: str) -> None:
-        """Run a statement, while connected to another database than that one."""
+    def _run_beside(self, name: str, *statements: str) -> None:
+        """Run statements, while connected to another database than that one."""
         database = _TEMPLATE if name == _DATABASE else _DATABASE
         with closing(self._connect(Deadline(_QUERY_TIMEOUT), database)) as session:
-            session.query(statement)
+            for statement in (*_UNHINDERED, *statements):
+                session.query(statement)
 
     def _connect(self, deadline: Deadline, database: str = _DATABASE) -> Session:
         sock = self._over_network(deadline) if self.existing else self._over_socket(deadline)
@@ -196,3 +203,7 @@ class PostgreSQLExecutor(ServerExecutor):
         yield from super()._claims()
         if self._keep and not self.existing:
             yield DataDirectory(self.data_directory)
+
+
+def _dropping(name: str) -> str:
+    return f"DROP DATABASE IF EXISTS {identifier(name)} WITH (FORCE)"
