@@ -54,6 +54,36 @@ class DeclarationTests(unittest.TestCase):
             )
             self.assertEqual(self.the_error(lambda kind=kind: kind(password="")), told)
             self.assertEqual(self.the_error(lambda kind=kind: kind(password="a\nb")), told)
+            told = f"{kind.__name__}.password: a bytes is no password: write a string"
+            self.assertEqual(self.the_error(lambda kind=kind: kind(password=b"secret")), told)
+
+    def test_what_is_an_option_of_the_declaration_is_no_setting(self) -> None:
+        for make, told in (
+            (lambda: Redis(options={"port": 6379}), "Redis.options: ['port'] is to be given as port="),
+            (lambda: Redis(options={"requirepass": "x"}), "Redis.options: ['requirepass'] is to be given as password="),
+            (
+                lambda: PostgreSQL(options={"DATA_DIRECTORY": "/x"}),
+                "PostgreSQL.options: ['DATA_DIRECTORY'] is to be given as keep=",
+            ),
+        ):
+            self.assertEqual(self.the_error(make), told)
+
+    def test_postgresqls_socket_is_in_its_directory_wherever_else_it_is(self) -> None:
+        self.assertEqual(
+            self.the_error(lambda: PostgreSQL(options={"unix_socket_directories": "/tmp"})),
+            "PostgreSQL.options: ['unix_socket_directories'] must have {tmp} in it: write '{tmp}, /tmp'",
+        )
+        PostgreSQL(options={"unix_socket_directories": "/tmp , {tmp}"})
+
+    def test_an_option_of_the_wrong_type_is_told_of(self) -> None:
+        for option, value, told in (
+            ("keep", None, "None is no name of a directory: use letters, digits, '-', '_' and '.' only"),
+            ("user", 5, "5 is no name of a user"),
+            ("initdb", "--locale=C", "'--locale=C' is no list of arguments: write ['--locale=C']"),
+            ("program", b"postgres", "b'postgres' is no path: write a string, or a pathlib.Path"),
+        ):
+            made = self.the_error(lambda option=option, value=value: PostgreSQL(**{option: value}))
+            self.assertEqual(made, f"PostgreSQL.{option}: {told}")
 
     def test_a_kept_directory_has_a_plain_name(self) -> None:
         self.assertEqual(
@@ -104,6 +134,8 @@ class ProgramTests(ProgramCase):
     def test_its_version_is_what_its_program_says(self) -> None:
         self.program("redis-server", "Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64")
         self.assertEqual(Redis().version(), "7.0.15")
+        self.program("redis-server", r"Sch\0366nes v=7.2.1")
+        self.assertEqual(Redis().version(), "7.2.1")
         self.program("postgres", "postgres (PostgreSQL) 17beta1")
         self.assertEqual(PostgreSQL().version(), "17")
 
@@ -219,7 +251,7 @@ class WhereTests(unittest.TestCase):
 
     def test_redis_tells_its_password(self) -> None:
         running = self.executor(Redis(password="p:@/ w"))
-        self.assertEqual(running.url, "redis://:p%3A%40%2F%20w@127.0.0.1:6379/0")
+        self.assertEqual(running.url, "redis://default:p%3A%40%2F%20w@127.0.0.1:6379/0")
         self.assertEqual((running.env()["REDISCLI_AUTH"], running.env()["REDIS_PASSWORD"]), ("p:@/ w", "p:@/ w"))
 
     def test_a_database_tells_where_it_is(self) -> None:

@@ -117,6 +117,8 @@ class Server(Service[Running]):
     arguments: ClassVar[tuple[str, ...]] = ()
     #: The options that it has anyway.
     defaults: ClassVar[Mapping[str, str]] = {}
+    #: The settings that an option of the declaration is for: the setting, and the option.
+    own: ClassVar[Mapping[str, str]] = {"port": "port"}
     #: How it says true and false.
     words: ClassVar[tuple[str, str]] = ("yes", "no")
     #: The executor that it makes.
@@ -151,9 +153,16 @@ class Server(Service[Running]):
 
     def _problems(self) -> Iterator[tuple[str, str]]:
         wrong = list(problems.of_settings("options", self.options))
-        yield from wrong or super()._problems()
+        yield from wrong or self._misplaced() or super()._problems()
         if not isinstance(self.program, (str, os.PathLike)):
             yield "program", f"{self.program!r} is no path: write a string, or a pathlib.Path"
+
+    def _misplaced(self) -> list[tuple[str, str]]:
+        return [
+            ("options", f"[{name!r}] is to be given as {self.own[name.lower()]}=")
+            for name in self.options or {}
+            if name.lower() in self.own
+        ]
 
     # -- the command ---------------------------------------------------------------------------------------------------
 
@@ -182,7 +191,7 @@ class Server(Service[Running]):
 
     def called(self) -> str:
         """What the program is called."""
-        return os.fspath(self.program or self.programs[0])
+        return str(self.program or self.programs[0])
 
     def find_program(self) -> str | None:
         """The path of the program; ``None``: it is not installed."""
@@ -225,6 +234,6 @@ def _reset(executor: ServerExecutor) -> None:
 
 @cache
 def _version(program: str, changed: int) -> str:
-    told = subprocess.run([program, "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    found = _VERSION.search(told.stdout)
+    told = subprocess.run([program, "--version"], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    found = _VERSION.search(told.stdout.decode(errors="replace"))
     return found[0] if found else ""

@@ -74,6 +74,10 @@ class RedisTests(ServicesMixin, unittest.TestCase):
         self.assertNotIn("secret", " ".join(psutil.Process(self.secret.pid).cmdline()).replace(self.secret.tmp, ""))
         self.assertEqual(os.stat(f"{self.secret.tmp}/redis.conf").st_mode & 0o777, 0o600)
 
+    def test_redis_cli_takes_its_url(self):
+        found = subprocess.run(["redis-cli", "-u", self.secret.url, "PING"], capture_output=True, check=True)
+        self.assertEqual(found.stdout, b"PONG\n")
+
     def test_redis_cli_needs_no_argument_but_the_port(self):
         environment = {**os.environ, **self.secret.env()}
         command = ["redis-cli", "-p", environment["REDIS_PORT"], "PING"]
@@ -158,6 +162,25 @@ class PostgreSQLTests(ServicesMixin, unittest.TestCase):
         self.assertEqual(self.value("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"), 0)
         self.assertEqual(self.value("SELECT count(*) FROM pg_database WHERE datname LIKE 'test_%'"), 0)
 
+    def test_a_reset_that_could_not_be_done_leaves_all_as_it_was(self):
+        self.connect().execute("CREATE TABLE fruit AS SELECT 'quince' AS name")
+        self.addCleanup(self.db.reset)
+        # As when somebody is connected to template1, which the server finds out in five seconds only.
+        self.connect().execute("CREATE DATABASE new_taken")
+        with mock.patch("secrets.token_hex", return_value="taken"):
+            with self.assertRaisesRegex(ServerRefused, 'database "new_taken" already exists'):
+                self.db.reset()
+        self.connect().execute("DROP DATABASE new_taken")
+        self.assertEqual(self.value("SELECT name FROM fruit"), "quince")
+
+    def test_what_tests_want_of_the_server_does_not_hinder_what_is_done_for_them(self):
+        connection = self.connect()
+        connection.execute("ALTER ROLE postgres SET statement_timeout = 1")
+        connection.execute("ALTER ROLE postgres SET default_transaction_read_only = on")
+        self.addCleanup(connection.execute, "ALTER ROLE postgres RESET ALL")
+        with self.db.database() as database:
+            self.assertEqual(self.connect(database.dsn).execute("SHOW statement_timeout").fetchone(), ("1ms",))
+
     def test_a_database_is_a_copy_of_its_template_and_gone_after_the_block(self):
         shop = self.db.database("shop")
         self.addCleanup(shop.drop)
@@ -234,8 +257,8 @@ class LivesTests(Case):
         self.assertEqual([warning.category for warning in warned], [CrashWarning])
 
     def test_a_password_can_be_chosen(self):
-        db = self.start(PostgreSQL(password="it's"))
-        self.assertEqual(db.env()["PGPASSWORD"], "it's")
+        db = self.start(PostgreSQL(password="it's ü"))
+        self.assertEqual(db.env()["PGPASSWORD"], "it's ü")
         self.assertEqual(self.ask(db, "SELECT 1"), [(1,)])
 
     def test_initdb_can_be_told_more(self):

@@ -53,7 +53,7 @@ class DataDirectory:
 
     def _pid_file(self) -> list[str]:
         try:
-            with open(f"{self.path}/postmaster.pid") as file:
+            with open(f"{self.path}/postmaster.pid", errors="replace") as file:
                 return file.read().splitlines()
         except OSError:
             return []
