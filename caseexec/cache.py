@@ -48,8 +48,15 @@ def _elsewhere(uid: int) -> str:
     path = os.path.join(where, f"caseexec-cache-{uid}")
     with suppress(FileExistsError):
         os.mkdir(path, 0o700)
-        os.chown(path, uid, -1)
-    return record.checked(path, "XDG_CACHE_HOME", uid)
+    if uid != os.getuid() and os.lstat(path).st_uid == os.getuid():  # Also when who has made it was killed here.
+        _give_away(path, uid)
+    return record.checked(path, "XDG_CACHE_HOME" if uid == os.getuid() else "", uid)
+
+
+def _give_away(path: str, uid: int | None) -> None:
+    """Let it be that user's. It is in a place of theirs: what they may have put there instead is not followed."""
+    if uid is not None:
+        os.chown(path, uid, -1, follow_symlinks=False)
 
 
 def _places() -> Iterator[str]:
@@ -102,8 +109,7 @@ def _make(path: str, make: Callable[[str], object], deadline: Deadline, uid: int
             new = f"{path}.new-{secrets.token_hex(4)}"
             try:
                 os.mkdir(new, 0o700)
-                if uid is not None:
-                    os.chown(new, uid, -1)
+                _give_away(new, uid)
                 make(new)
                 os.rename(new, path)
             finally:
