@@ -1,6 +1,7 @@
 import os
 import socket
 import struct
+import subprocess
 import threading
 import unittest
 from contextlib import closing, contextmanager
@@ -14,8 +15,10 @@ from caseexec.probes.tcp import connected
 from caseexec.probes.wire import Wire
 from caseexec.servers import Database, PostgreSQL, Redis, ServerRefused
 from caseexec.servers.postgresql.protocol import Session, identifier
+from caseexec.servers.postgresql.readiness import DataDirectory
 from caseexec.servers.redis import RedisProbe
 from tests.helpers.classes import MixinCase, masked
+from tests.helpers.leaks import NothingRemains
 
 
 class DeclarationTests(unittest.TestCase):
@@ -289,6 +292,48 @@ class WhereTests(unittest.TestCase):
 
     def test_a_name_is_quoted_in_a_statement(self) -> None:
         self.assertEqual(identifier('a"b'), '"a""b"')
+
+
+class DataDirectoryTests(NothingRemains):
+    def setUp(self) -> None:
+        super().setUp()
+        self.data = DataDirectory(self.tmp)
+
+    def write(self, text: bytes) -> None:
+        with open(self.path("postmaster.pid"), "wb") as file:
+            file.write(text)
+
+    def is_left(self) -> bool:
+        self.data.forget_dead(Deadline(20))
+        return os.path.exists(self.path("postmaster.pid"))
+
+    def test_who_is_in_it_has_it(self) -> None:
+        server = subprocess.Popen(["sleep", "60"], cwd=self.tmp)
+        self.addCleanup(server.wait)
+        self.addCleanup(server.kill)
+        self.write(b"%d\n/data\n" % server.pid)
+        self.assertEqual(self.data.occupant().pid, server.pid)
+        self.assertTrue(self.is_left())
+
+    def test_who_has_the_number_of_a_killed_server_has_it_not(self) -> None:
+        self.write(b"%d\n" % os.getpid())
+        self.assertIsNone(self.data.occupant())
+        self.assertFalse(self.is_left())
+
+    def test_a_killed_server_that_was_not_waited_for_has_it_not(self) -> None:
+        server = subprocess.Popen(["true"], cwd=self.tmp)
+        os.waitid(os.P_PID, server.pid, os.WEXITED | os.WNOWAIT)
+        self.addCleanup(server.wait)
+        self.write(b"%d\n" % server.pid)
+        self.assertIsNone(self.data.occupant())
+        self.assertFalse(self.is_left())
+
+    def test_what_only_a_server_can_judge_is_left_to_it(self) -> None:
+        self.assertFalse(self.is_left())
+        for text in (b"", b"4194305\n", b"\xff\xfe\n"):
+            self.write(text)
+            self.assertIsNone(self.data.occupant())
+            self.assertTrue(self.is_left())
 
 
 @contextmanager

@@ -274,13 +274,30 @@ class LivesTests(Case):
             self.ask(launch.executor, "CREATE TABLE IF NOT EXISTS kept (a int)")
             launch.stop()
 
+    def test_kept_data_are_not_held_by_who_has_the_number_of_a_killed_server(self):
+        launch = Launch(PostgreSQL(keep="killed"), "tests.Case", "db")
+        self.addCleanup(launch.discard)
+        pid_file = os.path.realpath(f"{launch.start().data_directory}/postmaster.pid")
+        with open(pid_file) as file:
+            lines = file.read().splitlines()
+        owner = os.stat(pid_file).st_uid
+        launch.stop()
+        other = subprocess.Popen(["sleep", "60"], **({"user": owner} if os.getuid() == 0 else {}))
+        self.addCleanup(other.wait)
+        self.addCleanup(other.kill)
+        with open(pid_file, "w") as file:
+            file.write("\n".join([str(other.pid), *lines[1:]]) + "\n")
+        os.chown(pid_file, owner, -1)
+        self.assertTrue(self.start(PostgreSQL(keep="killed")).version())
+
     def test_kept_data_are_for_one_at_a_time(self):
         first = self.start(PostgreSQL(keep="shop"))
         with self.assertRaises(AlreadyRunning) as caught:
             self.start(PostgreSQL(keep="shop"), "other")
         error = caught.exception
         self.assertRegex(
-            error.headline(), r"^tests\.Case\.other seems to be already running: data directory .*/data is held"
+            error.headline(),
+            r"^tests\.Case\.other seems to be already running: data directory .*/kept-postgresql-shop-.*/data is held",
         )
         self.assertEqual(error.owner.pid, first.pid)
         error.executor.remove_logs()

@@ -183,14 +183,14 @@ class PostgreSQLExecutor(ServerExecutor):
     def _make_data_directory(self, deadline: Deadline) -> None:
         if not self._keep:
             self.password = self._cluster.copy(self.data_directory, self._run_as_owner, deadline)
-            # Left by one that was killed: its number may be another's by now, whom the next one would wait for.
-            for path in ("data/postmaster.pid", f".s.PGSQL.{self.port}.lock"):
-                with suppress(FileNotFoundError):
-                    os.unlink(f"{self.tmp}/{path}")
-            return
-        kept, self.password = self._cluster.kept(self._keep, self._run_as_owner, deadline)
-        if not os.path.islink(self.data_directory):
-            os.symlink(kept, self.data_directory)
+        else:
+            kept, self.password = self._cluster.kept(self._keep, self._run_as_owner, deadline)
+            if not os.path.islink(self.data_directory):
+                os.symlink(kept, self.data_directory)
+        # Left by one that was killed, whose number may be another's by now.
+        DataDirectory(self.data_directory).forget_dead(deadline)
+        with suppress(FileNotFoundError):
+            os.unlink(f"{self.tmp}/.s.PGSQL.{self.port}.lock")
 
     def _run_as_owner(self, command: Sequence[str]) -> None:
         self._run(command, **self._as_owner)
