@@ -143,6 +143,20 @@ class EntryTests(CacheCase):
         self.assertEqual(os.listdir(self.entry()), [])
         self.assertEqual(self.left(), ["kind-name"])
 
+    def test_one_that_has_lost_something_is_made_anew(self) -> None:
+        def make(path: str) -> None:
+            os.makedirs(f"{path}/inner/empty")
+
+        os.rmdir(f"{self.entry(make)}/inner/empty")
+        self.assertTrue(os.path.isdir(f"{self.entry(make)}/inner/empty"))
+        os.unlink(f"{self.entry(make)}.lock")
+        self.entry(make)
+        self.assertEqual(self.entry(self.fail), f"{self.given}/caseexec/kind-name")
+
+    def test_one_that_lasts_may_change(self) -> None:
+        os.mkdir(f"{self.entry(lasts=True)}/inner")
+        self.assertEqual(os.listdir(self.entry(self.fail, lasts=True)), ["inner"])
+
     def test_of_eight_processes_that_need_it_at_once_one_makes_it(self) -> None:
         program = textwrap.dedent("""
             import os, sys

@@ -9,10 +9,12 @@ from unittest import mock
 
 from caseexec import DeclarationError, ServicesMixin, TCPService
 from caseexec.deadline import Deadline
+from caseexec.errors import PreparationFailed
 from caseexec.executors import Declared
 from caseexec.probes import NotReady
 from caseexec.probes.tcp import connected
 from caseexec.probes.wire import Wire
+from caseexec.scopes import Launch
 from caseexec.servers import Database, PostgreSQL, Redis, ServerRefused
 from caseexec.servers.postgresql.protocol import Session, identifier
 from caseexec.servers.postgresql.readiness import DataDirectory
@@ -224,6 +226,26 @@ change {where}.program. Searched PATH: PATH.
         )
         self.assertIn(f"  command: {self.bin}/initdb -D ", error)
         self.assertIn("  last output:\n    initdb: error: no space", error)
+
+    def test_what_leaves_no_space_for_its_own_words_is_told_of(self) -> None:
+        self.program("postgres", "postgres (PostgreSQL) 15.1")
+        with open(self.program("initdb"), "w") as file:
+            file.write("#!/bin/sh\nexit 1\n")
+        self.enterContext(mock.patch("caseexec.cache._ELSEWHERE", self.make_dir("elsewhere")))
+        self.enterContext(mock.patch.dict(os.environ, {"XDG_CACHE_HOME": self.path("cache")}))
+        self.enterContext(mock.patch("shutil.disk_usage", return_value=mock.Mock(free=4096)))
+        for path in (self.tmp, self.bin, self.path("elsewhere")):
+            os.chmod(path, 0o755)
+        launch = Launch(PostgreSQL(), "Case", "db")
+        with self.assertRaisesRegex(PreparationFailed, "last output:\n    no space is left in .*/caseexec-"):
+            launch.start()
+
+    def test_a_cache_that_cannot_be_used_is_told_of_with_the_service(self) -> None:
+        self.program("postgres", "postgres (PostgreSQL) 15.1")
+        with mock.patch("caseexec.cache.directory", side_effect=OSError("no space")):
+            with self.assertRaisesRegex(OSError, "no space") as caught:
+                Launch(PostgreSQL(), "Case", "db").start()
+        self.assertEqual(caught.exception.__notes__, ["Case.db could not be started"])
 
     @unittest.skipIf(os.geteuid() != 0, "it is for root")
     def test_root_runs_postgresql_as_somebody_else(self) -> None:

@@ -28,6 +28,8 @@ __all__ = ["Server", "ServerExecutor", "ServerRefused"]
 # Its frames are left out of the traceback of a failed class, by unittest and by pytest.
 __unittest = __tracebackhide__ = True
 
+# With less space than that, a disk is full (bytes).
+_LEAST = 1 << 16
 _VERSION = re.compile(r"\d+(\.\d+)*")
 
 
@@ -89,7 +91,8 @@ class ServerExecutor(TCPExecutor):
             code, output = 127, str(error)
         self._heed_cancel()
         if code != 0:
-            raise PreparationFailed(self, command, code, output)
+            # What it had to say is on the same disk.
+            raise PreparationFailed(self, command, code, output or _told_by_disk(self.tmp))
 
 
 Running = TypeVar("Running", bound=ServerExecutor, covariant=True)
@@ -230,6 +233,11 @@ class Server(Service[Running]):
 
 def _reset(executor: ServerExecutor) -> None:
     executor.reset()
+
+
+def _told_by_disk(path: str | None) -> str:
+    is_full = path is not None and shutil.disk_usage(path).free < _LEAST
+    return f"no space is left in {path}" if is_full else ""
 
 
 @cache

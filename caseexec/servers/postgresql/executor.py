@@ -179,6 +179,9 @@ class PostgreSQLExecutor(ServerExecutor):
             self._heed_cancel()
             self._refusal = "another process was still making the template of the data directory"
             raise TimeoutExpired(self, self._timeout) from None
+        except OSError as error:
+            error.add_note(f"{self._who()} could not be started")
+            raise
 
     def _make_data_directory(self, deadline: Deadline) -> None:
         if not self._keep:
