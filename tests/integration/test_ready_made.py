@@ -256,6 +256,15 @@ class LivesTests(Case):
         self.assertEqual((result.testsRun, result.errors, result.failures), (2, [], []))
         self.assertEqual([warning.category for warning in warned], [CrashWarning])
 
+    def test_one_that_is_killed_just_after_a_reset_is_started_again(self):
+        db = self.start(PostgreSQL(start_timeout=20))
+        db.reset()
+        for pid in db.living():
+            os.kill(pid, signal.SIGKILL)
+        self.assertTrue(soon(db.has_died))
+        db.restart()
+        self.assertEqual(self.ask(db, "SELECT 1"), [(1,)])
+
     def test_a_password_can_be_chosen(self):
         db = self.start(PostgreSQL(password="it's ü"))
         self.assertEqual(db.env()["PGPASSWORD"], "it's ü")
