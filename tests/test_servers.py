@@ -73,6 +73,14 @@ class DeclarationTests(unittest.TestCase):
         ):
             self.assertEqual(self.the_error(make), told)
 
+    def test_what_initdb_is_told_anyway_is_not_for_others_to_tell(self) -> None:
+        for argument in ("-D", "--pgdata=/x", "-Ubob", "--username=bob", "--auth-local=peer", "-Amd5", "--waldir"):
+            self.assertEqual(
+                self.the_error(lambda argument=argument: PostgreSQL(initdb=[argument])),
+                f"PostgreSQL.initdb: {argument!r} is decided already: leave it out",
+            )
+        PostgreSQL(initdb=["--auth-host=md5", "--locale=C", "--wal-segsize=16", "-k"])
+
     def test_postgresqls_socket_is_in_its_directory_wherever_else_it_is(self) -> None:
         self.assertEqual(
             self.the_error(lambda: PostgreSQL(options={"unix_socket_directories": "/tmp"})),

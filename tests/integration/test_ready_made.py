@@ -24,6 +24,8 @@ with contextlib.suppress(ImportError):  # The classes are skipped then.
 with contextlib.suppress(ImportError):
     import redis
 
+# Not as Unicode composes it: a server and its clients must mean the same.
+KNOWN = "u\u0308 \u00a0\ufb01\u00ad"
 postgresql = require(client="psycopg") if PostgreSQL().find_program() else require("postgres", "postgresql")
 
 
@@ -312,15 +314,15 @@ class LivesTests(Case):
         error.executor.remove_logs()
 
     def test_one_that_is_there_already_is_used(self):
-        there = self.start(PostgreSQL(password="known"))
+        there = self.start(PostgreSQL(password=KNOWN))
         with mock.patch.dict(os.environ, {"CASEEXEC_USE_DB": there.address}):
-            used = self.start(PostgreSQL(password="known"))
+            used = self.start(PostgreSQL(password=KNOWN))
             self.assertEqual((used.dsn, used.version()), (there.dsn, there.version()))
             with used.database() as database:
                 self.assertEqual(self.ask(used, f"SELECT 1 FROM pg_database WHERE datname = '{database.name}'"), [(1,)])
 
     def test_one_that_is_there_already_and_has_another_password_is_told_of(self):
-        there = self.start(PostgreSQL(password="known"))
+        there = self.start(PostgreSQL(password=KNOWN))
         with mock.patch.dict(os.environ, {"CASEEXEC_USE_DB": there.address}):
             with self.assertRaises(Exception) as caught:
                 self.start(PostgreSQL(password="wrong", start_timeout=0.5))

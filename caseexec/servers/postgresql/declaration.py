@@ -35,6 +35,8 @@ _PLACES = (
 )
 # Whose it is when root runs the tests, as it refuses to be root's.
 _ACCOUNTS = ("postgres", "nobody")
+# Where initdb writes, who its superuser is, and that the socket asks for no password.
+_DECIDED = re.compile(r"-[ADUWX]|--(auth|auth-local|pgdata|pwfile|pwprompt|username|waldir)(=|$)")
 
 
 @dataclass(frozen=True, repr=False)
@@ -92,6 +94,8 @@ class PostgreSQL(Server[PostgreSQLExecutor]):
             yield "initdb", f"{self.initdb!r} is no list of arguments: write ['--locale=C']"
         else:
             yield from problems.of_command("initdb", ["initdb", *self.initdb], shell=False)
+            for argument in filter(_DECIDED.match, map(str, self.initdb)):
+                yield "initdb", f"{argument!r} is decided already: leave it out"
         yield from problems.of_password("password", self.password)
         if not isinstance(self.user, str):
             yield "user", f"{self.user!r} is no name of a user"
