@@ -153,8 +153,11 @@ class PostgreSQLTests(ServicesMixin, unittest.TestCase):
 
     def test_a_client_that_stays_connected_does_not_hold_up_the_stop(self):
         connection = self.connect()
-        with self.db.stopped(), self.assertRaises(psycopg.OperationalError):
-            connection.execute("SELECT 1")
+        with self.db.stopped():
+            with self.assertRaises(psycopg.OperationalError):
+                connection.execute("SELECT 1")
+            with self.assertRaisesRegex(OSError, rf"/\.s\.PGSQL\.{self.db.port}'$"):
+                self.db.database()
 
     def test_a_reset_makes_it_as_new_whoever_is_connected(self):
         self.connect().execute("CREATE TABLE fruit (name text)")

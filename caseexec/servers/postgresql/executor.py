@@ -32,11 +32,7 @@ _QUERY_TIMEOUT = 60.0
 _DATABASE, _TEMPLATE = "postgres", "template1"
 # What the tests want of the server (options=) is not for what is done for them. That outlives a kill: a crash that came
 # before the new database has its name would leave none of that name.
-_OUR_OWN = (
-    "SET statement_timeout = 0",
-    "SET default_transaction_read_only = off",
-    "SET synchronous_commit = on",
-)
+_OUR_OWN = "SET statement_timeout = 0; SET default_transaction_read_only = off; SET synchronous_commit = on"
 
 
 class PostgreSQLExecutor(ServerExecutor):
@@ -136,7 +132,7 @@ class PostgreSQLExecutor(ServerExecutor):
         """Run statements, while connected to another database than that one."""
         database = _TEMPLATE if name == _DATABASE else _DATABASE
         with closing(self._connect(Deadline(_QUERY_TIMEOUT), database)) as session:
-            for statement in (*_OUR_OWN, *statements):
+            for statement in (_OUR_OWN, *statements):
                 session.query(statement)
 
     def _connect(self, deadline: Deadline, database: str = _DATABASE) -> Session:
@@ -158,13 +154,15 @@ class PostgreSQLExecutor(ServerExecutor):
 
     def _over_socket(self, deadline: Deadline) -> socket.socket:
         """A connection by the Unix socket, that nobody else can reach and that asks for no password."""
-        sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        sock, path = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM), f"{self.tmp}/.s.PGSQL.{self.port}"
         try:
             sock.settimeout(deadline.at_most(CONNECT_TIMEOUT))
-            sock.connect(f"{self.tmp}/.s.PGSQL.{self.port}")
+            sock.connect(path)
             sock.setblocking(False)
-        except BaseException:
+        except BaseException as error:
             sock.close()
+            if isinstance(error, OSError):
+                error.filename = path
             raise
         return sock
 
