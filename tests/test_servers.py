@@ -144,6 +144,16 @@ class ProgramCase(MixinCase):
 
 
 class ProgramTests(ProgramCase):
+    def program_without_template(self, script: str) -> None:
+        """A PostgreSQL, with a cache of one's own, whose initdb is this script."""
+        self.program("postgres", "postgres (PostgreSQL) 15.1")
+        with open(self.program("initdb"), "w") as file:
+            file.write(f"#!/bin/sh\n{script}\n")
+        self.enterContext(mock.patch("caseexec.cache._ELSEWHERE", self.make_dir("elsewhere")))
+        self.enterContext(mock.patch.dict(os.environ, {"XDG_CACHE_HOME": self.path("cache")}))
+        for path in (self.tmp, self.bin, self.path("elsewhere")):
+            os.chmod(path, 0o755)
+
     def test_its_version_is_what_its_program_says(self) -> None:
         self.program("redis-server", "Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64")
         self.assertEqual(Redis().version(), "7.0.15")
@@ -214,13 +224,7 @@ change {where}.program. Searched PATH: PATH.
         )
 
     def test_what_must_be_made_first_tells_why_it_could_not(self) -> None:
-        self.program("postgres", "postgres (PostgreSQL) 15.1")
-        with open(self.program("initdb"), "w") as file:
-            file.write("#!/bin/sh\necho 'initdb: error: no space'\nexit 3\n")
-        self.enterContext(mock.patch("caseexec.cache._ELSEWHERE", self.make_dir("elsewhere")))
-        self.enterContext(mock.patch.dict(os.environ, {"XDG_CACHE_HOME": self.path("cache")}))
-        for path in (self.tmp, self.bin, self.path("elsewhere")):
-            os.chmod(path, 0o755)
+        self.program_without_template("echo 'initdb: error: no space'; exit 3")
 
         class Case(ServicesMixin, unittest.TestCase):
             db = PostgreSQL()
@@ -236,14 +240,8 @@ change {where}.program. Searched PATH: PATH.
         self.assertIn("  last output:\n    initdb: error: no space", error)
 
     def test_what_leaves_no_space_for_its_own_words_is_told_of(self) -> None:
-        self.program("postgres", "postgres (PostgreSQL) 15.1")
-        with open(self.program("initdb"), "w") as file:
-            file.write("#!/bin/sh\nexit 1\n")
-        self.enterContext(mock.patch("caseexec.cache._ELSEWHERE", self.make_dir("elsewhere")))
-        self.enterContext(mock.patch.dict(os.environ, {"XDG_CACHE_HOME": self.path("cache")}))
+        self.program_without_template("exit 1")
         self.enterContext(mock.patch("shutil.disk_usage", return_value=mock.Mock(free=4096)))
-        for path in (self.tmp, self.bin, self.path("elsewhere")):
-            os.chmod(path, 0o755)
         launch = Launch(PostgreSQL(), "Case", "db")
         with self.assertRaisesRegex(PreparationFailed, "last output:\n    no space is left in .*/caseexec-"):
             launch.start()
