@@ -177,6 +177,7 @@ shop.tests.CacheTests could not be started: there is no program 'redis-server'
     def test_a_test_without_its_service_says_why(self) -> None:
         self.assertIn("b.B.setUpClass does not call super().setUpClass()", str(errors.ServiceNotStarted("a.A", "b.B")))
         self.assertIn("the test runner did not call setUpClass", str(errors.ServiceNotStarted("a.A")))
+        self.assertIn("it does not run yet, as it (or what", str(errors.ServiceNotStarted("a.A.b", late=True)))
 
     def test_a_leak_names_class_command_and_pids(self) -> None:
         warning = errors.LeakedProcessWarning("a.A", "sleep 300", [1, 2], "nobody stopped it")
@@ -214,6 +215,7 @@ class TravelTests(unittest.TestCase):
         for error in (
             errors.DeclarationError("a.A.service_port", "it is odd"),
             errors.ServiceNotStarted("a.A", "b.B"),
+            errors.ServiceNotStarted("a.A.b", late=True),
             errors.LeakedProcessWarning("a.A", "x", [1], "why"),
             errors.ForcedKillWarning(FACTS, [1], 15, 1.0),
         ):

@@ -13,10 +13,10 @@ from unittest import mock
 from caseexec import errors, ports
 from caseexec.executors.fate import Cancelled
 from caseexec.registry import current_run
-from caseexec.scopes import Launch, Told, keeping
+from caseexec.scopes import Launch, Services, Told, keeping
 from caseexec.scopes.together import in_order
-from caseexec.service import CommandService, OutputService, PidService, TCPService
-from tests.helpers.leaks import NothingRemains, alive
+from caseexec.service import CommandService, OutputService, PidService, Plan, Service, TCPService
+from tests.helpers.leaks import NothingRemains, alive, soon
 from tests.helpers.programs import EXIT_3, TCP_SERVER, python
 from tests.helpers.runs import ROOT
 
@@ -374,3 +374,57 @@ class ToldTests(unittest.TestCase):
         errors.add_note(error, told)
         (copy,) = pickle.loads(pickle.dumps(error)).__notes__
         self.assertEqual((type(copy), copy, copy.parts), (Told, "both", [("redis", "text")]))
+
+
+class ServicesTests(NothingRemains):
+    """The services of something that is no class."""
+
+    def services(self, **declarations: Service) -> Services:
+        found = Services(Plan.of(declarations), "shop", moment="the run")
+        self.addCleanup(found.discard)
+        return found
+
+    def server(self, **options) -> TCPService:
+        server = TCP_SERVER.replace("{", "{{").replace("}", "}}")
+        return TCPService(python(server, "{port}"), **options)
+
+    def test_they_run_from_the_start_to_the_stop_and_tell_where_they_are(self) -> None:
+        web = self.server(env={"OTHER": "{db.address}"})
+        services = self.services(web=web, db=self.server())
+        self.assertEqual(services.executors(), {})
+        services.start()
+        executors = services.executors()
+        self.assertEqual(list(executors), ["db", "web"])
+        self.assertEqual(executors["web"].envvars["OTHER"], executors["db"].address)
+        offered = services.offered()
+        self.assertEqual(offered["web.port"], str(executors["web"].port))
+        services.stop()
+        self.assertFalse(any(executor.running() for executor in executors.values()))
+
+    def test_after_a_failed_start_none_runs(self) -> None:
+        pids = []
+        good = self.server(probe=lambda executor: pids.append(executor.pid) or True)
+        bad = OutputService(EXIT_3, banner="never", after=("good",))
+        services = self.services(good=good, bad=bad)
+        with self.assertRaises(errors.ProcessExitedWithError) as caught:
+            services.start()
+        self.assertIn("shop.bad exited with status 3", str(caught.exception))
+        self.assertFalse(any(map(alive, pids)))
+        self.assertEqual(services.executors(), {})
+
+    def test_one_that_has_ended_by_itself_is_told_of_at_the_end(self) -> None:
+        services = self.services(web=self.server())
+        services.start()
+        executor = services.executors()["web"]
+        os.kill(executor.pid, signal.SIGKILL)
+        self.assertTrue(soon(executor.has_died))
+        with self.assertRaises(errors.ServiceDied) as caught:
+            services.stop()
+        self.assertIn("web was killed by SIGKILL during the run", str(caught.exception))
+
+    def test_discarding_tells_who_was_alive_once(self) -> None:
+        services = self.services(web=self.server())
+        services.start()
+        pid = services.executors()["web"].pid
+        self.assertEqual([pids for _, pids in services.discard()], [[pid]])
+        self.assertEqual(services.discard(), [])

@@ -117,7 +117,8 @@ class ServicesRunnerMixin(DiscoverRunner):
                 changes = self.service_settings(self._services.executors())
                 self._changed = changed(changes, self._place("service_settings", SETTINGS))
             for name, executor in self._services.executors().items():
-                self.log(f"Started {name} {executor.address}".rstrip(), level=logging.DEBUG)
+                did = "Found" if executor.existing else "Started"
+                self.log(f"{did} {name} {executor.address}".rstrip(), level=logging.DEBUG)
             with applied(self._changed):
                 yield self._services.executors()
             with _as_command_error():
@@ -146,10 +147,9 @@ class ServicesRunnerMixin(DiscoverRunner):
         return getattr(type(self), method) is not getattr(ServicesRunnerMixin, method)
 
     def _wait(self) -> None:
-        print("The services stay as they are until Enter or Ctrl-C. For another run, in its environment:")
+        print("The services stay as they are until Enter or Ctrl-C:")
         for name, executor in self._services.executors().items():
-            use = f"CASEEXEC_USE_{name.upper()}={executor.address}" if executor.address else f"({name})"
-            print(f"  {use}  # pid {executor.pid}, {executor.log_path}")
+            print(f"  {name}: {executor.url or 'without an address'} (pid {executor.pid}, log {executor.log_path})")
         sys.stdout.flush()
         with suppress(KeyboardInterrupt):
             sys.stdin.readline()

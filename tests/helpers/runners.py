@@ -57,9 +57,28 @@ _SITE = {
 }
 
 
-def _django(packages: str, *options: str, workers: int = 1) -> Runner:
+# The run has services, too: the same as the classes.
+_SITE_WITH_SERVICES = {
+    "site_settings.py": """
+        from caseexec import TCPService
+        from caseexec.registry import current_run
+        from tests.helpers import faulty
+
+        DATABASES = {"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}}
+        TEST_RUNNER = "caseexec.django.ServicesRunner"
+        CASEEXEC_SERVICES = {
+            "first": TCPService(faulty.service(faulty.FAMILY)),
+            "second": TCPService(faulty.service(faulty.FAMILY), after=("first",)),
+        }
+        CASEEXEC_SETTINGS = {"PORTS": ["{first.port}", "{second.port}"]}
+        faulty.note("runs", current_run().id)
+    """
+}
+
+
+def _django(packages: str, *options: str, workers: int = 1, files: Mapping[str, str] = _SITE) -> Runner:
     return Runner(
-        ("-m", "django", "test", "-v0", *options), packages, files=_SITE,
+        ("-m", "django", "test", "-v0", *options), packages, files=files,
         variables={"DJANGO_SETTINGS_MODULE": "site_settings"}, remembers=True, workers=workers,
     )  # fmt: skip
 
@@ -81,6 +100,10 @@ RUNNERS = {
     "pytest -n 2": _pytest("pytest-xdist", "-p", "xdist", "-n", "2", "--basetemp", "pytest", workers=2),
     "django": _django("django"),
     "django --parallel 2": _django("django tblib", "--parallel", "2", workers=2),
+    "django with services": _django("django", files=_SITE_WITH_SERVICES),
+    "django with services --parallel 2": _django(
+        "django tblib", "--parallel", "2", workers=2, files=_SITE_WITH_SERVICES
+    ),
     "nose2": _nose2(),
     "nose2 -N 2": _nose2("--plugin", "nose2.plugins.mp", "-N", "2", workers=2),
     "testtools": Runner(("-m", "testtools.run", "discover"), "testtools"),

@@ -140,10 +140,10 @@ class RunnerTests(ProjectCase):
         os.close(read)
         lines = iter(lambda: self.line(process), "")
         self.assertTrue(any("until Enter or Ctrl-C" in line for line in lines))
-        address, pid = re.search(r"CASEEXEC_USE_REDIS=(\S+)  # pid (\d+), ", next(lines)).groups()
+        address, pid = re.search(r"redis: redis://(\S+)/0 \(pid (\d+), log ", next(lines)).groups()
         self.environment["CASEEXEC_USE_REDIS"] = address
         self.assertEqual(self.manage("test", DATABASE, "--verbosity", "2"), 0, self.output)
-        self.assertIn(f"Started redis {address}\n", self.output)
+        self.assertIn(f"Found redis {address}\n", self.output)
         self.assertTrue(alive(int(pid)))
         os.write(write, b"\n")
         self.assertEqual(process.wait(30), 0)
