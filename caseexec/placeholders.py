@@ -9,12 +9,17 @@ import shlex
 import textwrap
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 
-__all__ = ["PLACEHOLDERS", "fill", "fill_command", "names", "nearest", "pattern_problem"]
+__all__ = ["OF_CLASS", "PLACEHOLDERS", "fill", "fill_command", "names", "nearest", "pattern_problem"]
 
 # Its frames are left out of the traceback of a failed class, by unittest and by pytest.
 __unittest = __tracebackhide__ = True
 
 PLACEHOLDERS = ("host", "port", "address", "url", "tmp", "python")
+"""What a service knows of itself before it starts."""
+
+OF_CLASS = ("live_server_url",)
+"""What its test class knows, as an attribute, when all of its own set-up is done."""
+
 # A name in braces; not a shell's ${name}, and not JSON. Doubled braces stand for themselves.
 _PLACEHOLDER = re.compile(r"\{\{([^\W\d]\w*)\}\}|(?<!\$)\{([^\W\d][\w.]*)\}")
 
@@ -56,7 +61,10 @@ def fill_command(
     return [fill(str(item), values) for item in (shlex.split(command) if isinstance(command, str) else command)]
 
 
-def nearest(name: str, known: Iterable[str]) -> str:
-    """A hint at the name that was probably meant, ready to append to a message; empty when none is near."""
-    found = difflib.get_close_matches(name, list(known), n=1)
+def nearest(name: str, known: Iterable[str], cutoff: float = 0.6) -> str:
+    """A hint at the name that was probably meant, ready to append to a message; empty when none is near.
+
+    :param cutoff: how near, from 0 (anything) to 1 (the same).
+    """
+    found = difflib.get_close_matches(name, list(known), n=1, cutoff=cutoff)
     return f"; did you mean {found[0]}?" if found else ""

@@ -508,6 +508,17 @@ class DependenciesTests(MixinCase):
 
 
 class FailuresTests(MixinCase):
+    def test_the_log_that_an_error_names_is_there_afterwards(self):
+        class Case(ServicesMixin, unittest.TestCase):
+            broken = OutputService("sh -c 'echo oh; exit 3'", banner="ready")
+
+            def test_that_is_not_run(self):
+                pass
+
+        path = re.search("log: (.*)", self.the_error(Case))[1]
+        with open(path) as file:
+            self.assertEqual(file.read(), "oh\n")
+
     def test_what_needs_one_that_failed_is_never_started_and_the_rest_is_stopped(self) -> None:
         pids = []
 

@@ -18,11 +18,20 @@ class ServiceNotStarted(RuntimeError, AttributeError):
     :ivar overriding: the class whose ``setUpClass`` stands before the mixin's; ``None``: the runner called none.
     :ivar each_test: it is one that only runs during each test.
     :ivar now: it was asked for outside the time in which it runs.
+    :ivar late: it is one that only starts after the live server of its class.
     """
 
-    def __init__(self, where: str, overriding: str | None = None, each_test: bool = False, now: bool = False) -> None:
-        super().__init__(where, overriding, each_test, now)
+    def __init__(
+        self,
+        where: str,
+        overriding: str | None = None,
+        each_test: bool = False,
+        now: bool = False,
+        late: bool = False,
+    ) -> None:
+        super().__init__(where, overriding, each_test, now, late)
         self.where = where
+        self.late = late
         self.overriding = overriding
         self.each_test = each_test
         self.now = now
@@ -33,6 +42,11 @@ class ServiceNotStarted(RuntimeError, AttributeError):
             return (
                 f"{self.where}: it does not run now, only from super().setUpClass() to super().tearDownClass(). For "
                 f"its declaration: {case.rpartition('.')[2]}.service_declarations()[{name!r}]."
+            )
+        if self.late:
+            return (
+                f"{self.where}: it does not run yet, as it (or what it needs) calls the live server, which starts when "
+                "settings and test data are made: use it in a test, or in setUpClass behind super().setUpClass()."
             )
         if self.each_test:
             return f"{self.where}: it runs during each test only, as its scope is 'test': use it in setUp or in a test."

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 
 from caseexec.errors import DeclarationError, LeakedProcessWarning, ServiceNotStarted
 from caseexec.executors import Executor
+from caseexec.mixins.of_class import check_class_values, class_values, label
 from caseexec.mixins.results import telling
 from caseexec.scopes import ClassServices, Launch, await_class, class_ends
 from caseexec.service import Plan, Service
@@ -20,11 +21,6 @@ __all__ = ["ServicesMixin", "label"]
 
 # Its frames are left out of the traceback of a failed class, by unittest and by pytest.
 __unittest = __tracebackhide__ = True
-
-
-def label(cls: type) -> str:
-    """What errors call a class."""
-    return f"{cls.__module__}.{cls.__qualname__}"
 
 
 class ServicesMixin(unittest.TestCase):
@@ -96,7 +92,10 @@ class ServicesMixin(unittest.TestCase):
                 problem = f"a {type(services[name]).__name__} cannot have the name of a test, or of what every test has"
                 raise DeclarationError(f"{label(cls)}.{name}", f"{problem}: rename it")
         named = {name: service.replace(where=cls._place(name)) for name, service in services.items()}
-        return Plan.of(named, [(name, value) for name, value in _attributes(cls) if isinstance(value, Service)])
+        plan = Plan.of(named, [(name, value) for name, value in _attributes(cls) if isinstance(value, Service)])
+        if plan.late and _tests(cls):  # Without tests it may be a base of those that have what it needs.
+            check_class_values(cls, ServicesMixin, plan)
+        return plan
 
     @classmethod
     def _final_service_plan(cls) -> Plan:
@@ -135,7 +134,10 @@ class ServicesMixin(unittest.TestCase):
 
     @classmethod
     def setUpClass(cls) -> None:
-        """Start the services and wait until they are ready; then ``super().setUpClass()``."""
+        """Start the services and wait until they are ready; then ``super().setUpClass()``.
+
+        Those that need the class's live server, by ``{live_server_url}``, are started behind it.
+        """
         if _all_skipped(cls):
             cls.addClassCleanup(class_ends, cls)
             super().setUpClass()
@@ -145,7 +147,10 @@ class ServicesMixin(unittest.TestCase):
         services.start()
         cls._services = services
         try:
+            cls._services_are_ready()
             super().setUpClass()
+            if services.plan.late:
+                services.start_late(class_values(cls))
         except BaseException as error:
             services.note_set_up(error)
             # After a KeyboardInterrupt or SystemExit no class cleanup is run.
@@ -154,15 +159,23 @@ class ServicesMixin(unittest.TestCase):
             raise
 
     @classmethod
+    def _services_are_ready(cls) -> None:
+        """What is to be done between the start of the services and ``super().setUpClass()``."""
+
+    @classmethod
     def tearDownClass(cls) -> None:
         """``super().tearDownClass()``; then stop the services."""
         services = vars(cls).get("_services")  # None: skipped, or a setUpClass without super(), as each test has told.
         try:
-            super().tearDownClass()
-        finally:
-            cls._forget_services()
             if services is not None:
-                services.stop()
+                services.stop_late()
+        finally:
+            try:
+                super().tearDownClass()
+            finally:
+                cls._forget_services()
+                if services is not None:
+                    services.stop()
 
     @classmethod
     def _forget_services(cls) -> None:

@@ -4,6 +4,7 @@ from caseexec.scopes.keeping import keeping
 from caseexec.scopes.launch import Launch
 from caseexec.scopes.outside import existing, skip_if_missing
 from caseexec.scopes.services import ClassServices
+from caseexec.scopes.several import Services
 from caseexec.scopes.shared import Key, Shared, await_class, class_ends, end_modules, end_run, share
 from caseexec.scopes.watch import Watch
 from caseexec.scopes.watches import Told, Watches
@@ -12,6 +13,7 @@ __all__ = [
     "ClassServices",
     "Key",
     "Launch",
+    "Services",
     "Shared",
     "Told",
     "Watch",

@@ -71,16 +71,18 @@ class Log:
 
     def end(self) -> None:
         """Close it, and remove it unless it is to stay."""
-        if self._file is None:
+        # Once only: one that was kept must not be removed by whoever gives back again.
+        file, self._file = self._file, None
+        if file is None:
             return
-        empty = self._file.is_empty()
-        self._file.close()
+        empty = file.is_empty()
+        file.close()
         if keeping.everything and not empty:
-            keeping.kept.append((self._declared.who, self._file.path))
+            keeping.kept.append((self._declared.who, file.path))
         if not self._is_temporary:
             return
         stays = self.stays or keeping.everything
         if stays and not empty and not self._run.is_orphan():  # Then nobody reads what names it.
-            self._run.keep(self._file.path)
+            self._run.keep(file.path)
         else:
-            self._run.remove(self._file.path)
+            self._run.remove(file.path)

@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import unittest
-from collections.abc import Callable, Iterable
+from collections.abc import Mapping
 
 from caseexec.errors import ServiceNotStarted, ServiceUnavailable, add_note
 from caseexec.executors import Executor
 from caseexec.scopes.launch import Launch
 from caseexec.scopes.outside import existing, skip_if_missing
+from caseexec.scopes.several import Services, stop_one
 from caseexec.scopes.shared import Key, Shared, class_begins, class_ends, share
-from caseexec.scopes.together import in_order
-from caseexec.scopes.watch import Watch
-from caseexec.scopes.watches import Told, Watches
 from caseexec.service import Plan
 
 __all__ = ["ClassServices"]
@@ -21,7 +19,7 @@ __all__ = ["ClassServices"]
 __unittest = __tracebackhide__ = True
 
 
-class ClassServices:
+class ClassServices(Services):
     """The services of one test class, from its set-up to its end.
 
     :param case: the test class.
@@ -32,29 +30,39 @@ class ClassServices:
     """
 
     def __init__(self, plan: Plan, case: type, label: str, nameless: str = "") -> None:
-        self.plan = plan
+        self._short = case.__qualname__.rpartition("<locals>.")[2]
+        super().__init__(plan, label, nameless, moment=f"{self._short}.setUpClass")
         self.used = self.skipped = False
         self._case = case
-        self._label = label
-        self._nameless = nameless
-        self._short = case.__qualname__.rpartition("<locals>.")[2]
-        self._own: dict[str, Launch] = {}
         self._shared: dict[str, Shared] = {}
-        self._watches = Watches()
         self._problem: tuple[str, str] | None = None
         self._in_test = False
+        self._of_class: Mapping[str, str] | None = None
 
     # -- the class -----------------------------------------------------------------------------------------------------
 
     def start(self) -> None:
-        """Start all that is not for each test by itself, or find it running.
+        """Start all that is not for each test by itself, or find it running; but for those that must be late.
 
         :raises unittest.SkipTest: a program is missing, of a service that is declared so.
         :raises Exception: one could not be started; the notes tell of others. Those of the class are stopped then.
         """
         skip_if_missing(self.plan.services)
         class_begins(self._case)
-        self._start(name for name, service in self.plan.services.items() if service.scope != "test")
+        self._start(self._for_all_tests() - self.plan.late)
+
+    def start_late(self, of_class: Mapping[str, str]) -> None:
+        """Start those that need what only the class knows, when its own set-up is done.
+
+        :param of_class: what the placeholders stand for that the class knows.
+        :raises Exception: as :meth:`start`.
+        """
+        self._of_class = of_class
+        self._start(self._for_all_tests() & self.plan.late)
+
+    def stop_late(self) -> None:
+        """Stop these; raises as :meth:`stop`."""
+        self._end(self.plan.late, stop_one)
 
     def stop(self) -> None:
         """Stop those of the class, and those of the module when this was its last class.
@@ -62,55 +70,38 @@ class ClassServices:
         :raises Exception: one did not end well, or had ended before; the notes tell of others.
         """
         try:
-            self._end(self._own, _stop)
+            super().stop()
         finally:
             class_ends(self._case)
 
     def discard(self) -> list[tuple[Launch, list[int]]]:
         """Stop what is left of the class without a word: what was alive, and its processes."""
-        left: list[tuple[Launch, list[int]]] = []
         try:
-            self._end(self._own, lambda launch, _: left.append((launch, launch.discard())))
+            return super().discard()
         finally:
-            self._watches.clear()
             class_ends(self._case)
-        return [(launch, pids) for launch, pids in left if pids]
 
     def note_set_up(self, error: BaseException) -> None:
         """Have an error of the class's set-up tell what they wrote until now; a skip is none."""
         if isinstance(error, unittest.SkipTest):
             self.skipped = True
             return
-        words = self._words(f"during {self._short}.setUpClass")
+        words = self._words(f"during {self._moment}")
         if words:
             add_note(error, words)
 
-    def _start(self, names: Iterable[str]) -> None:
-        chosen = list(names)
-        try:
-            in_order(self.plan.only(chosen), self._start_one, self._cancel)
-        except BaseException as error:
-            if self._watches.any_died():  # That is why, most likely.
-                add_note(error, self._words("until then"))
-            self._end(chosen, lambda launch, _: launch.discard())
-            raise
-
     def _start_one(self, name: str) -> None:
-        needed = self.plan.needs[name]
-        others: dict[str, str] = {}
-        for other in needed:
-            others.update(self.plan.services[other].offered(other, self._watches[other].executor))
-        moment = f"{self._short}.setUpClass"
         if self.plan.services[name].scope in ("module", "session"):
             self._shared[name] = share(self._key(name), self._launch(name))
-            self._watches[name] = self._shared[name].start(others, moment)
+            self._watches[name] = self._shared[name].start(self._others(name), self._moment)
         else:
-            self._own[name] = self._launch(name)
-            self._own[name].start(others)
-            self._watches[name] = Watch(self._own[name], moment)
+            super()._start_one(name)
 
-    def _launch(self, name: str) -> Launch:
-        return Launch(self.plan.services[name], self._label, "" if name == self._nameless else name)
+    def _others(self, name: str) -> Mapping[str, str]:
+        return {**(self._of_class or {}), **super()._others(name)}
+
+    def _launched(self, name: str) -> Launch | None:
+        return self._shared[name].launch if name in self._shared else super()._launched(name)
 
     def _key(self, name: str) -> Key:
         service = self.plan.services[name]
@@ -118,17 +109,8 @@ class ClassServices:
         by = there.by if (there := existing(service, "service" if name == self._nameless else name)) else ""
         return Key(service, module, by, tuple((other, self._key(other)) for other in sorted(self.plan.needs[name])))
 
-    def _cancel(self, name: str) -> None:
-        launch = self._shared[name].launch if name in self._shared else self._own.get(name)
-        if launch is not None:
-            launch.cancel()
-
-    def _end(self, names: Iterable[str], how: Callable[[Launch, Watch | None], object]) -> None:
-        """End some that are the class's own, each after those that need it."""
-        chosen = [name for name in names if name in self._own]
-        needs = self.plan.only(chosen)
-        needed_by = {name: [other for other in chosen if name in needs[other]] for name in chosen}
-        in_order(needed_by, lambda name: how(self._own.pop(name), self._watches.pop(name, None)))
+    def _for_all_tests(self) -> set[str]:
+        return {name for name, service in self.plan.services.items() if service.scope != "test"}
 
     def _for_each_test(self) -> list[str]:
         return [name for name, service in self.plan.services.items() if service.scope == "test"]
@@ -163,7 +145,7 @@ class ClassServices:
 
         :raises Exception: as :meth:`stop`.
         """
-        self._end(self._for_each_test(), _stop)
+        self._end(self._for_each_test(), stop_one)
 
     def discard_test(self) -> None:
         """Be done with a test, however it ended."""
@@ -179,15 +161,6 @@ class ClassServices:
             self._watches.await_death()
         return self._words("during this test") if self._in_test else ""
 
-    def _words(self, when: str) -> Told:
-        return self._watches.told(self.plan.services, when)
-
-    def keep_logs(self) -> list[str]:
-        """Let the logs stay that are not empty; their paths."""
-        for watch in self._watches.values():
-            watch.launch.keep_log()
-        return [str(watch.executor.log_path) for watch in self._watches.values() if watch.launch.has_log()]
-
     def executor(self, name: str) -> Executor:
         """The running service of that name.
 
@@ -195,12 +168,7 @@ class ClassServices:
         """
         watch = self._watches.get(name)
         if watch is None:
-            raise ServiceNotStarted(f"{self._label}.{name}", each_test=self.plan.services[name].scope == "test")
+            late = name in self.plan.late and self._of_class is None
+            each_test = self.plan.services[name].scope == "test"
+            raise ServiceNotStarted(f"{self._label}.{name}", each_test=each_test, late=late)
         return watch.executor
-
-
-def _stop(launch: Launch, watch: Watch | None) -> None:
-    if watch is None:  # Its start was interrupted.
-        launch.stop()
-    else:
-        watch.end()

@@ -16,7 +16,7 @@ from caseexec import ports
 from caseexec.errors import DeclarationError
 from caseexec.executors import Declared, Executor
 from caseexec.executors.command import START_TIMEOUT, STOP_TIMEOUT
-from caseexec.placeholders import fill, fill_command, names, nearest
+from caseexec.placeholders import OF_CLASS, fill, fill_command, names, nearest
 from caseexec.probes import Probe
 from caseexec.service import problems
 from caseexec.service.programs import find_program
@@ -217,6 +217,10 @@ class Service(Generic[Running]):
         for option in ("command", *self.templates):
             for name in names(getattr(self, option)):
                 yield option, name
+
+    def of_class(self) -> list[tuple[str, str]]:
+        """Those of its placeholders that its test class knows when its set-up is done: the option, and the name."""
+        return [(option, name) for option, name in self.placeholders() if name in OF_CLASS]
 
     def _uses_port(self) -> bool:
         return not {name for _, name in self.placeholders()}.isdisjoint({"port", "address", "url"})

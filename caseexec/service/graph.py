@@ -11,7 +11,7 @@ from caseexec.errors import DeclarationError
 from caseexec.placeholders import nearest
 from caseexec.service.base import SCOPES, Service
 
-__all__ = ["Plan"]
+__all__ = ["Plan", "service_of"]
 
 Declared = Service[Any]
 
@@ -22,10 +22,12 @@ class Plan:
 
     :ivar services: the declarations by name, each after those that it needs.
     :ivar needs: for each the names of those that must be ready before it.
+    :ivar late: those that need what only the class knows, when its own set-up is done, and those that need these.
     """
 
     services: Mapping[str, Declared]
     needs: Mapping[str, frozenset[str]]
+    late: frozenset[str] = frozenset()
 
     @classmethod
     def of(cls, services: Mapping[str, Declared], known: Sequence[tuple[str, Declared]] = ()) -> Plan:
@@ -43,9 +45,12 @@ class Plan:
             place = services[circle[0]].where.rstrip(".")
             told = f"{', which needs '.join(circle)}: none of them can be the first"
             raise DeclarationError(place, f"its services wait for each other: {told}") from None
-        for name in services:
+        late: set[str] = set()
+        for name in order:
             _check_scopes(name, services, needs[name])
-        return cls({name: services[name] for name in order}, needs)
+            if services[name].of_class() or needs[name] & late:
+                late.add(name)
+        return cls({name: services[name] for name in order}, needs, frozenset(late))
 
     def only(self, names: Iterable[str]) -> dict[str, frozenset[str]]:
         """Who needs whom, among some of them."""
@@ -56,11 +61,8 @@ class Plan:
 def _needs(name: str, services: Mapping[str, Declared], known: Sequence[tuple[str, Declared]]) -> Iterator[str]:
     service = services[name]
     for option, placeholder in service.placeholders():
-        other, dot, fact = placeholder.partition(".")
-        if dot:
-            _check_name(service.place(option), f"the placeholder {{{placeholder}}} names", other, services)
-            _check_fact(service.place(option), other, fact, services[other])
-            yield other
+        if "." in placeholder:
+            yield service_of(placeholder, services, service.place(option))
     for reference in service.after:
         place = service.place("after")
         if isinstance(reference, Service):
@@ -68,6 +70,18 @@ def _needs(name: str, services: Mapping[str, Declared], known: Sequence[tuple[st
         else:
             _check_name(place, "it names", reference, services)
             yield reference
+
+
+def service_of(placeholder: str, services: Mapping[str, Declared], place: str) -> str:
+    """The name of the service that a placeholder such as ``redis.port`` names.
+
+    :param place: what errors call the option that it is in.
+    :raises DeclarationError: there is none, or it has no such thing to tell.
+    """
+    other, _, fact = placeholder.partition(".")
+    _check_name(place, f"the placeholder {{{placeholder}}} names", other, services)
+    _check_fact(place, other, fact, services[other])
+    return other
 
 
 def _name_of(
@@ -100,6 +114,10 @@ def _check_fact(place: str, other: str, fact: str, service: Declared) -> None:
 
 def _check_scopes(name: str, services: Mapping[str, Declared], needs: frozenset[str]) -> None:
     service = services[name]
+    for option, placeholder in service.of_class():
+        if SCOPES.index(service.scope) > SCOPES.index("class"):
+            problem = f"it is {service.scope!r}, but {{{placeholder}}} (in {option}) is of one class only"
+            raise DeclarationError(service.place("scope"), f"{problem}: give it the scope 'class'")
     for other in sorted(needs):
         theirs = services[other].scope
         if SCOPES.index(theirs) < SCOPES.index(service.scope):

@@ -9,7 +9,7 @@ import shlex
 import signal
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-from caseexec.placeholders import PLACEHOLDERS, names, nearest, pattern_problem
+from caseexec.placeholders import OF_CLASS, PLACEHOLDERS, names, nearest, pattern_problem
 from caseexec.probes import Probe
 
 Problems = Iterator[tuple[str, str]]
@@ -49,9 +49,9 @@ def of_command(option: str, command: object, shell: bool) -> Problems:
 def of_placeholders(option: str, template: object) -> Problems:
     """Every name in braces is a placeholder."""
     for name in names(template):
-        if name not in PLACEHOLDERS and "." not in name:
+        if name not in (*PLACEHOLDERS, *OF_CLASS) and "." not in name:
             known = ", ".join(f"{{{known}}}" for known in PLACEHOLDERS)
-            hint = nearest(f"{{{name}}}", [f"{{{known}}}" for known in PLACEHOLDERS])
+            hint = nearest(f"{{{name}}}", [f"{{{known}}}" for known in (*PLACEHOLDERS, *OF_CLASS)])
             literally = f"for the braces themselves write {{{{{name}}}}}"
             yield option, f"there is no placeholder {{{name}}} (there are {known}){hint or '.'} Or {literally}"
 
@@ -137,6 +137,14 @@ def of_settings(option: str, given: object) -> Problems:
             yield option, f"{name!r} is no name of a setting"
         elif not isinstance(value, (str, int, float)) or set(str(value)) & set("\0\r\n"):
             yield option, f"[{name!r}] is {value!r}: write a string in one line, a number, or True or False"
+
+
+def of_password(option: str, password: object) -> Problems:
+    """A password is a text in one line, or there is none. It is not shown."""
+    if password is not None and not isinstance(password, str):
+        yield option, f"a {type(password).__name__} is no password: write a string"
+    elif password is not None and (not password or set(password) & set("\0\r\n")):
+        yield option, "it is empty, or has more than one line: give another one, or leave it out"
 
 
 def of_choices(service: object) -> Problems:

@@ -45,9 +45,10 @@ class RunCase(NothingRemains):
         return path
 
     def begin(self, *arguments: str, **popen) -> subprocess.Popen:
+        popen = {"stdin": subprocess.DEVNULL, **popen}
         process = subprocess.Popen(
             [sys.executable, *arguments], cwd=self.tmp, env=self.environment, text=True, start_new_session=True,
-            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+            stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
             # A job in a shell's background has SIGINT ignored, and its children inherit that.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL), **popen,
         )  # fmt: skip

@@ -4,27 +4,20 @@ import unittest
 import urllib.request
 from typing import ClassVar
 
-from caseexec import HTTPServiceMixin, TCPServiceMixin
-from tests.integration.servers import missing, require
+from tests.helpers import django_site  # noqa: F401  before what needs Django and its settings
 
-try:
-    import django
-    from django.conf import settings
-    from django.core.cache import cache
-    from django.db import IntegrityError, connection, models, transaction
-    from django.http import HttpResponse
-    from django.test import AsyncClient, LiveServerTestCase, SimpleTestCase, TestCase, override_settings
-    from django.urls import path
-except ImportError:
-    raise missing("django is not installed: pip install django") from None
+# isort: split
+from django.core.cache import cache
+from django.db import IntegrityError, connection, models, transaction
+from django.http import HttpResponse
+from django.test import AsyncClient, LiveServerTestCase, SimpleTestCase, TestCase, override_settings
+from django.urls import path
+
+from caseexec import HTTPServiceMixin, TCPServiceMixin
+from tests.integration.servers import require
 
 with contextlib.suppress(ImportError):  # The classes that need it are skipped then.
     import redis
-
-# Whoever is first in this process decides; what these tests need beside the database is in OUR_SITE.
-if not settings.configured:
-    settings.configure(DATABASES={"default": {"ENGINE": "django.db.backends.sqlite3", "NAME": ":memory:"}})
-    django.setup()
 
 
 class Fruit(models.Model):
