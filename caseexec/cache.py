@@ -48,8 +48,15 @@ def _elsewhere(uid: int) -> str:
     path = os.path.join(where, f"caseexec-cache-{uid}")
     with suppress(FileExistsError):
         os.mkdir(path, 0o700)
-        os.chown(path, uid, -1)
-    return record.checked(path, "XDG_CACHE_HOME", uid)
+    if uid != os.getuid() and os.lstat(path).st_uid == os.getuid():  # Also when who has made it was killed here.
+        _give_away(path, uid)
+    return record.checked(path, "XDG_CACHE_HOME" if uid == os.getuid() else "", uid)
+
+
+def _give_away(path: str, uid: int | None) -> None:
+    """Let it be that user's. It is in a place of theirs: what they may have put there instead is not followed."""
+    if uid is not None:
+        os.chown(path, uid, -1, follow_symlinks=False)
 
 
 def _places() -> Iterator[str]:
@@ -70,18 +77,19 @@ def entry(
     """The directory of that name, which is made if there is none.
 
     It is whole or not there: of several processes that need it at once one makes it, and the others wait; what one has
-    left that was killed meanwhile is removed.
+    left that was killed meanwhile is removed. One that has lost something since (systemd cleans /var/tmp) is made anew.
 
     :param name: its first part, up to a hyphen, tells of what kind it is.
     :param make: makes what is in it; it is called with the path that it has until it is done.
     :param uid: as for :func:`directory`.
-    :param lasts: it is not removed when it was not used for a month.
+    :param lasts: it changes, and is not removed when it was not used for a month.
     :raises TimeoutError: another process was still making it when the time was over.
     :raises OSError: it could not be made.
     """
     path = os.path.join(directory(uid), name)
-    if not os.path.isdir(path):
-        _make(path, make, deadline, uid)
+    is_there = os.path.isdir if lasts else _is_whole
+    if not is_there(path):
+        _make(path, make, deadline, uid, is_there)
         if not lasts:
             _prune(os.path.dirname(path), name.partition("-")[0])
     if not lasts:
@@ -89,27 +97,43 @@ def entry(
     return path
 
 
-def _make(path: str, make: Callable[[str], object], deadline: Deadline, uid: int | None) -> None:
+def _make(
+    path: str, make: Callable[[str], object], deadline: Deadline, uid: int | None, is_there: Callable[[str], bool]
+) -> None:
     lock = os.open(f"{path}.lock", os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o600)
     try:
         if uid is not None:
             os.chown(lock, uid, -1)
         with record.locked(lock, deadline):
-            if os.path.isdir(path):
+            if is_there(path):
                 return
-            for left in glob.glob(f"{glob.escape(path)}.new-*"):
+            for left in (path, *glob.glob(f"{glob.escape(path)}.new-*")):
                 remove_tree(left)
             new = f"{path}.new-{secrets.token_hex(4)}"
             try:
                 os.mkdir(new, 0o700)
-                if uid is not None:
-                    os.chown(new, uid, -1)
+                _give_away(new, uid)
                 make(new)
+                os.truncate(lock, 0)
+                os.pwrite(lock, b"%d" % _size(new), 0)
                 os.rename(new, path)
             finally:
                 remove_tree(new)
     finally:
         os.close(lock)
+
+
+def _is_whole(path: str) -> bool:
+    try:
+        with open(f"{path}.lock", "rb") as file:
+            return os.path.isdir(path) and file.read() == b"%d" % _size(path)
+    except FileNotFoundError:
+        return False
+
+
+def _size(path: str) -> int:
+    """The number of files and directories in it."""
+    return sum(len(directories) + len(files) for _, directories, files in os.walk(path))
 
 
 def _prune(where: str, kind: str) -> None:

@@ -70,6 +70,33 @@ class DirectoryTests(CacheCase):
         self.assertEqual({os.stat(one).st_uid for one in (path, os.path.dirname(path), f"{path}.lock")}, {65534})
 
     @unittest.skipIf(os.getuid(), "only root can have things made for others")
+    def test_what_was_not_given_to_that_user_yet_is_no_strangers(self) -> None:
+        os.mkdir(f"{self.elsewhere}/caseexec-cache-65534", 0o700)
+        self.assertEqual(os.stat(cache.directory(65534)).st_uid, 65534)
+
+    @unittest.skipIf(os.getuid(), "only root can have things made for others")
+    def test_where_root_can_set_no_other_place_none_is_advised(self) -> None:
+        path = f"{self.elsewhere}/caseexec-cache-65534"
+        os.mkdir(path, 0o700)
+        os.chown(path, 1, -1)
+        with self.assertRaisesRegex(OSError, f"^{path} belongs to user [^;]*; remove it$"):
+            cache.directory(65534)
+
+    @unittest.skipIf(os.getuid(), "only root can have things made for others")
+    def test_what_that_user_has_put_in_its_place_is_not_followed(self) -> None:
+        victim, made = self.make_dir("victim"), os.mkdir
+
+        def mkdir(path: str, *mode: int) -> None:
+            made(path, *mode)
+            if ".new-" in path:
+                os.rmdir(path)
+                os.symlink(victim, path)
+
+        with mock.patch("os.mkdir", mkdir):
+            self.entry(uid=65534)
+        self.assertEqual(os.stat(victim).st_uid, 0)
+
+    @unittest.skipIf(os.getuid(), "only root can have things made for others")
     def test_a_home_that_is_another_users_is_left_alone(self) -> None:
         home = self.make_dir("home")
         os.chown(home, 65534, -1)
@@ -115,6 +142,20 @@ class EntryTests(CacheCase):
         self.assertRegex(" ".join(self.left()), r"^kind-name\.new-\w+$")
         self.assertEqual(os.listdir(self.entry()), [])
         self.assertEqual(self.left(), ["kind-name"])
+
+    def test_one_that_has_lost_something_is_made_anew(self) -> None:
+        def make(path: str) -> None:
+            os.makedirs(f"{path}/inner/empty")
+
+        os.rmdir(f"{self.entry(make)}/inner/empty")
+        self.assertTrue(os.path.isdir(f"{self.entry(make)}/inner/empty"))
+        os.unlink(f"{self.entry(make)}.lock")
+        self.entry(make)
+        self.assertEqual(self.entry(self.fail), f"{self.given}/caseexec/kind-name")
+
+    def test_one_that_lasts_may_change(self) -> None:
+        os.mkdir(f"{self.entry(lasts=True)}/inner")
+        self.assertEqual(os.listdir(self.entry(self.fail, lasts=True)), ["inner"])
 
     def test_of_eight_processes_that_need_it_at_once_one_makes_it(self) -> None:
         program = textwrap.dedent("""

@@ -42,7 +42,7 @@ FLOORS = {
     "mixins": 9,
     "django": 10,
     "cli": 10,
-    "pytest_plugin": 10,
+    "pytest_plugin": 11,
     "__main__": 11,
 }
 

@@ -193,6 +193,11 @@ class DescribeTests(unittest.TestCase):
         process.wait()
         self.assertEqual(processes.describe(process.pid).command, "")
 
+    def test_where_a_process_is_can_be_seen_while_it_lives(self) -> None:
+        with subprocess.Popen(["cat"], stdin=subprocess.PIPE, cwd="/usr") as process:
+            self.assertEqual(processes.working_directory(process.pid), "/usr")
+        self.assertIsNone(processes.working_directory(process.pid))
+
     def test_the_tree_below_a_process(self) -> None:
         process = subprocess.Popen(python("import os, time\nfor _ in range(3): os.fork() or os.fork()\ntime.sleep(300)"),
                                    start_new_session=True)  # fmt: skip

@@ -560,6 +560,14 @@ class ReportTests(PluginCase):
         """)  # fmt: skip
         self.assertIn("test_it.broken exited with status 3", self.run_pytest("--tb=native", code=1, error=1))
 
+    def test_it_works_without_those_of_pytests_own_plugins_that_it_adds_to(self) -> None:
+        self.suite(test_it="""
+            server = service_fixture(DECLARED)
+            def test_it(server): crash(server)
+        """)  # fmt: skip
+        code, output = self.run_python(*self.arguments("-p", "no:terminal", "-p", "no:debugging"))
+        self.assertEqual((code, output), (1, ""))
+
     def test_they_are_kept_on_demand(self) -> None:
         self.suite(test_it="""
             server = service_fixture(DECLARED)

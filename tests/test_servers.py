@@ -1,6 +1,7 @@
 import os
 import socket
 import struct
+import subprocess
 import threading
 import unittest
 from contextlib import closing, contextmanager
@@ -8,14 +9,18 @@ from unittest import mock
 
 from caseexec import DeclarationError, ServicesMixin, TCPService
 from caseexec.deadline import Deadline
+from caseexec.errors import PreparationFailed
 from caseexec.executors import Declared
 from caseexec.probes import NotReady
 from caseexec.probes.tcp import connected
 from caseexec.probes.wire import Wire
+from caseexec.scopes import Launch
 from caseexec.servers import Database, PostgreSQL, Redis, ServerRefused
 from caseexec.servers.postgresql.protocol import Session, identifier
+from caseexec.servers.postgresql.readiness import DataDirectory
 from caseexec.servers.redis import RedisProbe
 from tests.helpers.classes import MixinCase, masked
+from tests.helpers.leaks import NothingRemains
 
 
 class DeclarationTests(unittest.TestCase):
@@ -54,6 +59,44 @@ class DeclarationTests(unittest.TestCase):
             )
             self.assertEqual(self.the_error(lambda kind=kind: kind(password="")), told)
             self.assertEqual(self.the_error(lambda kind=kind: kind(password="a\nb")), told)
+            told = f"{kind.__name__}.password: a bytes is no password: write a string"
+            self.assertEqual(self.the_error(lambda kind=kind: kind(password=b"secret")), told)
+
+    def test_what_is_an_option_of_the_declaration_is_no_setting(self) -> None:
+        for make, told in (
+            (lambda: Redis(options={"port": 6379}), "Redis.options: ['port'] is to be given as port="),
+            (lambda: Redis(options={"requirepass": "x"}), "Redis.options: ['requirepass'] is to be given as password="),
+            (
+                lambda: PostgreSQL(options={"DATA_DIRECTORY": "/x"}),
+                "PostgreSQL.options: ['DATA_DIRECTORY'] is to be given as keep=",
+            ),
+        ):
+            self.assertEqual(self.the_error(make), told)
+
+    def test_what_initdb_is_told_anyway_is_not_for_others_to_tell(self) -> None:
+        for argument in ("-D", "--pgdata=/x", "-Ubob", "--username=bob", "--auth-local=peer", "-Amd5", "--waldir"):
+            self.assertEqual(
+                self.the_error(lambda argument=argument: PostgreSQL(initdb=[argument])),
+                f"PostgreSQL.initdb: {argument!r} is decided already: leave it out",
+            )
+        PostgreSQL(initdb=["--auth-host=md5", "--locale=C", "--wal-segsize=16", "-k"])
+
+    def test_postgresqls_socket_is_in_its_directory_wherever_else_it_is(self) -> None:
+        self.assertEqual(
+            self.the_error(lambda: PostgreSQL(options={"unix_socket_directories": "/tmp"})),
+            "PostgreSQL.options: ['unix_socket_directories'] must have {tmp} in it: write '{tmp}, /tmp'",
+        )
+        PostgreSQL(options={"unix_socket_directories": "/tmp , {tmp}"})
+
+    def test_an_option_of_the_wrong_type_is_told_of(self) -> None:
+        for option, value, told in (
+            ("keep", None, "None is no name of a directory: use letters, digits, '-', '_' and '.' only"),
+            ("user", 5, "5 is no name of a user"),
+            ("initdb", "--locale=C", "'--locale=C' is no list of arguments: write ['--locale=C']"),
+            ("program", b"postgres", "b'postgres' is no path: write a string, or a pathlib.Path"),
+        ):
+            made = self.the_error(lambda option=option, value=value: PostgreSQL(**{option: value}))
+            self.assertEqual(made, f"PostgreSQL.{option}: {told}")
 
     def test_a_kept_directory_has_a_plain_name(self) -> None:
         self.assertEqual(
@@ -101,9 +144,21 @@ class ProgramCase(MixinCase):
 
 
 class ProgramTests(ProgramCase):
+    def program_without_template(self, script: str) -> None:
+        """A PostgreSQL, with a cache of one's own, whose initdb is this script."""
+        self.program("postgres", "postgres (PostgreSQL) 15.1")
+        with open(self.program("initdb"), "w") as file:
+            file.write(f"#!/bin/sh\n{script}\n")
+        self.enterContext(mock.patch("caseexec.cache._ELSEWHERE", self.make_dir("elsewhere")))
+        self.enterContext(mock.patch.dict(os.environ, {"XDG_CACHE_HOME": self.path("cache")}))
+        for path in (self.tmp, self.bin, self.path("elsewhere")):
+            os.chmod(path, 0o755)
+
     def test_its_version_is_what_its_program_says(self) -> None:
         self.program("redis-server", "Redis server v=7.0.15 sha=00000000:0 malloc=jemalloc-5.3.0 bits=64")
         self.assertEqual(Redis().version(), "7.0.15")
+        self.program("redis-server", r"Sch\0366nes v=7.2.1")
+        self.assertEqual(Redis().version(), "7.2.1")
         self.program("postgres", "postgres (PostgreSQL) 17beta1")
         self.assertEqual(PostgreSQL().version(), "17")
 
@@ -169,13 +224,7 @@ change {where}.program. Searched PATH: PATH.
         )
 
     def test_what_must_be_made_first_tells_why_it_could_not(self) -> None:
-        self.program("postgres", "postgres (PostgreSQL) 15.1")
-        with open(self.program("initdb"), "w") as file:
-            file.write("#!/bin/sh\necho 'initdb: error: no space'\nexit 3\n")
-        self.enterContext(mock.patch("caseexec.cache._ELSEWHERE", self.make_dir("elsewhere")))
-        self.enterContext(mock.patch.dict(os.environ, {"XDG_CACHE_HOME": self.path("cache")}))
-        for path in (self.tmp, self.bin, self.path("elsewhere")):
-            os.chmod(path, 0o755)
+        self.program_without_template("echo 'initdb: error: no space'; exit 3")
 
         class Case(ServicesMixin, unittest.TestCase):
             db = PostgreSQL()
@@ -189,6 +238,20 @@ change {where}.program. Searched PATH: PATH.
         )
         self.assertIn(f"  command: {self.bin}/initdb -D ", error)
         self.assertIn("  last output:\n    initdb: error: no space", error)
+
+    def test_what_leaves_no_space_for_its_own_words_is_told_of(self) -> None:
+        self.program_without_template("exit 1")
+        self.enterContext(mock.patch("shutil.disk_usage", return_value=mock.Mock(free=4096)))
+        launch = Launch(PostgreSQL(), "Case", "db")
+        with self.assertRaisesRegex(PreparationFailed, "last output:\n    no space is left in .*/caseexec-"):
+            launch.start()
+
+    def test_a_cache_that_cannot_be_used_is_told_of_with_the_service(self) -> None:
+        self.program("postgres", "postgres (PostgreSQL) 15.1")
+        with mock.patch("caseexec.cache.directory", side_effect=OSError("no space")):
+            with self.assertRaisesRegex(OSError, "no space") as caught:
+                Launch(PostgreSQL(), "Case", "db").start()
+        self.assertEqual(caught.exception.__notes__, ["Case.db could not be started"])
 
     @unittest.skipIf(os.geteuid() != 0, "it is for root")
     def test_root_runs_postgresql_as_somebody_else(self) -> None:
@@ -219,7 +282,7 @@ class WhereTests(unittest.TestCase):
 
     def test_redis_tells_its_password(self) -> None:
         running = self.executor(Redis(password="p:@/ w"))
-        self.assertEqual(running.url, "redis://:p%3A%40%2F%20w@127.0.0.1:6379/0")
+        self.assertEqual(running.url, "redis://default:p%3A%40%2F%20w@127.0.0.1:6379/0")
         self.assertEqual((running.env()["REDISCLI_AUTH"], running.env()["REDIS_PASSWORD"]), ("p:@/ w", "p:@/ w"))
 
     def test_a_database_tells_where_it_is(self) -> None:
@@ -257,6 +320,48 @@ class WhereTests(unittest.TestCase):
 
     def test_a_name_is_quoted_in_a_statement(self) -> None:
         self.assertEqual(identifier('a"b'), '"a""b"')
+
+
+class DataDirectoryTests(NothingRemains):
+    def setUp(self) -> None:
+        super().setUp()
+        self.data = DataDirectory(self.tmp)
+
+    def write(self, text: bytes) -> None:
+        with open(self.path("postmaster.pid"), "wb") as file:
+            file.write(text)
+
+    def is_left(self) -> bool:
+        self.data.forget_dead(Deadline(20))
+        return os.path.exists(self.path("postmaster.pid"))
+
+    def test_who_is_in_it_has_it(self) -> None:
+        server = subprocess.Popen(["sleep", "60"], cwd=self.tmp)
+        self.addCleanup(server.wait)
+        self.addCleanup(server.kill)
+        self.write(b"%d\n/data\n" % server.pid)
+        self.assertEqual(self.data.occupant().pid, server.pid)
+        self.assertTrue(self.is_left())
+
+    def test_who_has_the_number_of_a_killed_server_has_it_not(self) -> None:
+        self.write(b"%d\n" % os.getpid())
+        self.assertIsNone(self.data.occupant())
+        self.assertFalse(self.is_left())
+
+    def test_a_killed_server_that_was_not_waited_for_has_it_not(self) -> None:
+        server = subprocess.Popen(["true"], cwd=self.tmp)
+        os.waitid(os.P_PID, server.pid, os.WEXITED | os.WNOWAIT)
+        self.addCleanup(server.wait)
+        self.write(b"%d\n" % server.pid)
+        self.assertIsNone(self.data.occupant())
+        self.assertFalse(self.is_left())
+
+    def test_what_only_a_server_can_judge_is_left_to_it(self) -> None:
+        self.assertFalse(self.is_left())
+        for text in (b"", b"4194305\n", b"\xff\xfe\n"):
+            self.write(text)
+            self.assertIsNone(self.data.occupant())
+            self.assertTrue(self.is_left())
 
 
 @contextmanager

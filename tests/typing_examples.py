@@ -20,6 +20,7 @@ from caseexec import (
     any_of,
     free_port,
 )
+from caseexec.pytest_plugin import service_fixture
 
 
 class CacheTests(TCPServiceMixin, unittest.TestCase):
@@ -89,6 +90,9 @@ class Own(Executor):
 
     def after_start_check(self) -> bool:
         return self.running()
+
+
+server = service_fixture(TCPService("run {port}"), scope="session", name="server")
 
 
 def use_executors() -> None:

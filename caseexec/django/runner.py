@@ -15,6 +15,7 @@ from django.core.checks import CheckMessage
 from django.core.management.base import CommandError, SystemCheckError
 from django.test import override_settings
 from django.test.runner import DiscoverRunner, ParallelTestSuite
+from django.test.utils import get_runner
 
 from caseexec.django.applied import applied, set_up_worker
 from caseexec.django.checks import MISSING_PROGRAM, check_all
@@ -26,7 +27,7 @@ from caseexec.mixins.base import label
 from caseexec.scopes import Services
 from caseexec.service import Service
 
-__all__ = ["ServicesRunner", "ServicesRunnerMixin"]
+__all__ = ["CommandError", "ServicesRunner", "ServicesRunnerMixin", "project_runner"]
 
 
 class ServicesRunnerMixin(DiscoverRunner):
@@ -80,7 +81,7 @@ class ServicesRunnerMixin(DiscoverRunner):
         """
         if self.no_services:
             return int(super().run_tests(test_labels, **kwargs))
-        with self._running():
+        with self.running_services():
             failures = int(super().run_tests(test_labels, **kwargs))
             if self.keep_services:
                 self._wait()
@@ -104,7 +105,11 @@ class ServicesRunnerMixin(DiscoverRunner):
     # -- the services --------------------------------------------------------------------------------------------------
 
     @contextmanager
-    def _running(self) -> Iterator[None]:
+    def running_services(self) -> Iterator[dict[str, Executor]]:
+        """Have them run for the block, by name, and the settings tell where they are.
+
+        :raises CommandError: one could not be started, or has ended by itself.
+        """
         self._services = self._declared()
         try:
             with _as_command_error():
@@ -115,7 +120,7 @@ class ServicesRunnerMixin(DiscoverRunner):
                 did = "Found" if executor.existing else "Started"
                 self.log(f"{did} {name} {executor.address}".rstrip(), level=logging.DEBUG)
             with applied(self._changed):
-                yield
+                yield self._services.executors()
             with _as_command_error():
                 self._services.stop()
         finally:
@@ -152,6 +157,15 @@ class ServicesRunnerMixin(DiscoverRunner):
 
 class ServicesRunner(ServicesRunnerMixin):
     """Django's test runner, with services: ``TEST_RUNNER = "caseexec.django.ServicesRunner"``."""
+
+
+def project_runner(**options: Any) -> ServicesRunnerMixin:
+    """The test runner of the settings, or, if that has no services, Django's with services.
+
+    :param options: what it is made with.
+    """
+    kind = get_runner(settings)
+    return (kind if issubclass(kind, ServicesRunnerMixin) else ServicesRunner)(interactive=False, **options)
 
 
 def _lines(messages: Sequence[CheckMessage]) -> str:

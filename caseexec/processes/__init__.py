@@ -38,6 +38,7 @@ __all__ = [
     "table",
     "tree",
     "user_name",
+    "working_directory",
 ]
 
 
@@ -109,6 +110,16 @@ def environment(pid: int) -> dict[str, str]:
         return psutil.Process(pid).environ()
     except (psutil.Error, OSError):
         return {}
+
+
+def working_directory(pid: int) -> str | None:
+    """Where a process is; ``None`` when it can't be seen."""
+    import psutil
+
+    try:
+        return psutil.Process(pid).cwd()
+    except (psutil.Error, OSError):
+        return None
 
 
 def holders(processes: ProcessTable, inode: int | None, pid: int | None) -> Iterator[int]:

@@ -8,11 +8,13 @@ from __future__ import annotations
 
 import os
 import sys
+from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 if TYPE_CHECKING:
+    from caseexec.executors import Executor
     from caseexec.service import Service
 
 __all__ = ["service_fixture"]
@@ -57,6 +59,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         metavar="DIR",
         help="keep the services' logs in this directory (as the environment variable CASEEXEC_LOG_DIR)",
     )
+    parser.addini(
+        "caseexec_django",
+        "have the services of Django's settings (CASEEXEC_SERVICES) run for all tests (with pytest-django)",
+        type="bool",
+    )
+
+
+@pytest.fixture(scope="session")
+def caseexec_django(request: pytest.FixtureRequest) -> Iterator[Mapping[str, Executor]]:
+    """The services of Django's settings (CASEEXEC_SERVICES), by name, with pytest-django."""
+    from caseexec.pytest_plugin.django import run_services
+
+    yield from run_services(request, for_all=request.config.getini("caseexec_django"))
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Have each test use them, and before anything else, when the configuration says so."""
+    if config.getini("caseexec_django"):
+        for item in items:
+            fixtures: list[str] = getattr(item, "fixturenames", [])
+            if "caseexec_django" not in fixtures:
+                fixtures.insert(0, "caseexec_django")
 
 
 @pytest.hookimpl(tryfirst=True)

@@ -50,7 +50,7 @@ class ServicesPlugin:
         keeping.kept = []
         self._plans: dict[tuple[tuple[str, ServiceFixture], ...], Plan] = {}
         self._postponed: list[Callable[[], object]] = []
-        if self._config.getoption("usepdb"):
+        if self._config.getoption("usepdb", False):
             ServicesMixin._postponed = self._postponed
 
     # -- what there is to tell -----------------------------------------------------------------------------------------

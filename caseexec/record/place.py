@@ -86,7 +86,7 @@ def _is_ours(path: str) -> bool:
 def checked(path: str, variable: str = "XDG_RUNTIME_DIR", uid: int | None = None) -> str:
     """*path*, when nobody else can have put anything there.
 
-    :param variable: the environment variable that can name another place.
+    :param variable: the environment variable that can name another place; empty: there is none.
     :param uid: whose it is to be; by default, this user's.
     :raises Refused: it is a link, or somebody else's, or open to others.
     :raises FileNotFoundError: it is not there.
@@ -96,7 +96,8 @@ def checked(path: str, variable: str = "XDG_RUNTIME_DIR", uid: int | None = None
         raise Refused(f"{path} is no directory{' but a link' if stat.S_ISLNK(found.st_mode) else ''}; remove it")
     if found.st_uid != (os.getuid() if uid is None else uid):
         owner = processes.user_name(found.st_uid)
-        raise Refused(f"{path} belongs to user {owner}; remove it, or set {variable} to one of yours")
+        way_out = f"remove it, or set {variable} to one of yours" if variable else "remove it"
+        raise Refused(f"{path} belongs to user {owner}; {way_out}")
     if stat.S_IMODE(found.st_mode) & 0o077:
         raise Refused(f"{path} can be entered by other users; remove it, or: chmod 700 {path}")
     return path

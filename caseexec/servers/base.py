@@ -28,6 +28,8 @@ __all__ = ["Server", "ServerExecutor", "ServerRefused"]
 # Its frames are left out of the traceback of a failed class, by unittest and by pytest.
 __unittest = __tracebackhide__ = True
 
+# With less space than that, a disk is full (bytes).
+_LEAST = 1 << 16
 _VERSION = re.compile(r"\d+(\.\d+)*")
 
 
@@ -89,7 +91,8 @@ class ServerExecutor(TCPExecutor):
             code, output = 127, str(error)
         self._heed_cancel()
         if code != 0:
-            raise PreparationFailed(self, command, code, output)
+            # What it had to say is on the same disk.
+            raise PreparationFailed(self, command, code, output or _told_by_disk(self.tmp))
 
 
 Running = TypeVar("Running", bound=ServerExecutor, covariant=True)
@@ -117,6 +120,8 @@ class Server(Service[Running]):
     arguments: ClassVar[tuple[str, ...]] = ()
     #: The options that it has anyway.
     defaults: ClassVar[Mapping[str, str]] = {}
+    #: The settings that an option of the declaration is for: the setting, and the option.
+    own: ClassVar[Mapping[str, str]] = {"port": "port"}
     #: How it says true and false.
     words: ClassVar[tuple[str, str]] = ("yes", "no")
     #: The executor that it makes.
@@ -151,9 +156,16 @@ class Server(Service[Running]):
 
     def _problems(self) -> Iterator[tuple[str, str]]:
         wrong = list(problems.of_settings("options", self.options))
-        yield from wrong or super()._problems()
+        yield from wrong or self._misplaced() or super()._problems()
         if not isinstance(self.program, (str, os.PathLike)):
             yield "program", f"{self.program!r} is no path: write a string, or a pathlib.Path"
+
+    def _misplaced(self) -> list[tuple[str, str]]:
+        return [
+            ("options", f"[{name!r}] is to be given as {self.own[name.lower()]}=")
+            for name in self.options or {}
+            if name.lower() in self.own
+        ]
 
     # -- the command ---------------------------------------------------------------------------------------------------
 
@@ -182,7 +194,7 @@ class Server(Service[Running]):
 
     def called(self) -> str:
         """What the program is called."""
-        return os.fspath(self.program or self.programs[0])
+        return str(self.program or self.programs[0])
 
     def find_program(self) -> str | None:
         """The path of the program; ``None``: it is not installed."""
@@ -223,8 +235,13 @@ def _reset(executor: ServerExecutor) -> None:
     executor.reset()
 
 
+def _told_by_disk(path: str | None) -> str:
+    is_full = path is not None and shutil.disk_usage(path).free < _LEAST
+    return f"no space is left in {path}" if is_full else ""
+
+
 @cache
 def _version(program: str, changed: int) -> str:
-    told = subprocess.run([program, "--version"], stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False)
-    found = _VERSION.search(told.stdout)
+    told = subprocess.run([program, "--version"], stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    found = _VERSION.search(told.stdout.decode(errors="replace"))
     return found[0] if found else ""

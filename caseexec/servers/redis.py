@@ -17,6 +17,7 @@ from caseexec.probes.base import CONNECT_TIMEOUT, refusal
 from caseexec.probes.tcp import connected, refuse_self
 from caseexec.probes.wire import Wire
 from caseexec.servers.base import Server, ServerExecutor, ServerRefused
+from caseexec.service import problems
 
 __all__ = ["Redis", "RedisExecutor"]
 
@@ -40,8 +41,9 @@ class RedisExecutor(ServerExecutor):
 
     @fact
     def url(self) -> str:
-        """``redis://host:port/0``, with the password when there is one."""
-        password = f":{quote(self.password, safe='')}@" if self.password else ""
+        """``redis://host:port/0``; with a password ``redis://default:password@host:port/0``."""
+        # With the name of the user, as redis-cli would take none for one without a name.
+        password = f"default:{quote(self.password, safe='')}@" if self.password else ""
         return f"redis://{password}{self.address}/0"
 
     def env(self) -> dict[str, str]:
@@ -110,13 +112,13 @@ class Redis(Server[RedisExecutor]):
         "save": "",
         "appendonly": "no",
     }
+    own = {**Server.own, "requirepass": "password"}  # noqa: RUF012
     runs_as = RedisExecutor
     offers = (*Server.offers, "password")
 
     def _problems(self) -> Iterator[tuple[str, str]]:
         yield from super()._problems()
-        if self.password is not None and (not self.password or set(self.password) & set("\0\r\n")):
-            yield "password", "it is empty, or has more than one line: give another one, or leave it out"
+        yield from problems.of_password("password", self.password)
 
     def _command(self) -> Iterator[str]:
         program, *arguments = super()._command()

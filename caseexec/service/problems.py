@@ -139,6 +139,14 @@ def of_settings(option: str, given: object) -> Problems:
             yield option, f"[{name!r}] is {value!r}: write a string in one line, a number, or True or False"
 
 
+def of_password(option: str, password: object) -> Problems:
+    """A password is a text in one line, or there is none. It is not shown."""
+    if password is not None and not isinstance(password, str):
+        yield option, f"a {type(password).__name__} is no password: write a string"
+    elif password is not None and (not password or set(password) & set("\0\r\n")):
+        yield option, "it is empty, or has more than one line: give another one, or leave it out"
+
+
 def of_choices(service: object) -> Problems:
     """One of some words."""
     for option, choices in CHOICES.items():

@@ -24,6 +24,8 @@ with contextlib.suppress(ImportError):  # The classes are skipped then.
 with contextlib.suppress(ImportError):
     import redis
 
+# Not as Unicode composes it: a server and its clients must mean the same.
+KNOWN = "u\u0308 \u00a0\ufb01\u00ad"
 postgresql = require(client="psycopg") if PostgreSQL().find_program() else require("postgres", "postgresql")
 
 
@@ -73,6 +75,10 @@ class RedisTests(ServicesMixin, unittest.TestCase):
     def test_a_password_is_not_to_be_seen(self):
         self.assertNotIn("secret", " ".join(psutil.Process(self.secret.pid).cmdline()).replace(self.secret.tmp, ""))
         self.assertEqual(os.stat(f"{self.secret.tmp}/redis.conf").st_mode & 0o777, 0o600)
+
+    def test_redis_cli_takes_its_url(self):
+        found = subprocess.run(["redis-cli", "-u", self.secret.url, "PING"], capture_output=True, check=True)
+        self.assertEqual(found.stdout, b"PONG\n")
 
     def test_redis_cli_needs_no_argument_but_the_port(self):
         environment = {**os.environ, **self.secret.env()}
@@ -147,8 +153,11 @@ class PostgreSQLTests(ServicesMixin, unittest.TestCase):
 
     def test_a_client_that_stays_connected_does_not_hold_up_the_stop(self):
         connection = self.connect()
-        with self.db.stopped(), self.assertRaises(psycopg.OperationalError):
-            connection.execute("SELECT 1")
+        with self.db.stopped():
+            with self.assertRaises(psycopg.OperationalError):
+                connection.execute("SELECT 1")
+            with self.assertRaisesRegex(OSError, rf"/\.s\.PGSQL\.{self.db.port}'$"):
+                self.db.database()
 
     def test_a_reset_makes_it_as_new_whoever_is_connected(self):
         self.connect().execute("CREATE TABLE fruit (name text)")
@@ -157,6 +166,25 @@ class PostgreSQLTests(ServicesMixin, unittest.TestCase):
         self.db.reset()
         self.assertEqual(self.value("SELECT count(*) FROM pg_tables WHERE schemaname = 'public'"), 0)
         self.assertEqual(self.value("SELECT count(*) FROM pg_database WHERE datname LIKE 'test_%'"), 0)
+
+    def test_a_reset_that_could_not_be_done_leaves_all_as_it_was(self):
+        self.connect().execute("CREATE TABLE fruit AS SELECT 'quince' AS name")
+        self.addCleanup(self.db.reset)
+        # As when somebody is connected to template1, which the server finds out in five seconds only.
+        self.connect().execute("CREATE DATABASE new_taken")
+        with mock.patch("secrets.token_hex", return_value="taken"):
+            with self.assertRaisesRegex(ServerRefused, 'database "new_taken" already exists'):
+                self.db.reset()
+        self.connect().execute("DROP DATABASE new_taken")
+        self.assertEqual(self.value("SELECT name FROM fruit"), "quince")
+
+    def test_what_tests_want_of_the_server_does_not_hinder_what_is_done_for_them(self):
+        connection = self.connect()
+        connection.execute("ALTER ROLE postgres SET statement_timeout = 1")
+        connection.execute("ALTER ROLE postgres SET default_transaction_read_only = on")
+        self.addCleanup(connection.execute, "ALTER ROLE postgres RESET ALL")
+        with self.db.database() as database:
+            self.assertEqual(self.connect(database.dsn).execute("SHOW statement_timeout").fetchone(), ("1ms",))
 
     def test_a_database_is_a_copy_of_its_template_and_gone_after_the_block(self):
         shop = self.db.database("shop")
@@ -233,9 +261,18 @@ class LivesTests(Case):
         self.assertEqual((result.testsRun, result.errors, result.failures), (2, [], []))
         self.assertEqual([warning.category for warning in warned], [CrashWarning])
 
+    def test_one_that_is_killed_just_after_a_reset_is_started_again(self):
+        db = self.start(PostgreSQL(start_timeout=20))
+        db.reset()
+        for pid in db.living():
+            os.kill(pid, signal.SIGKILL)
+        self.assertTrue(soon(db.has_died))
+        db.restart()
+        self.assertEqual(self.ask(db, "SELECT 1"), [(1,)])
+
     def test_a_password_can_be_chosen(self):
-        db = self.start(PostgreSQL(password="it's"))
-        self.assertEqual(db.env()["PGPASSWORD"], "it's")
+        db = self.start(PostgreSQL(password="it's ü"))
+        self.assertEqual(db.env()["PGPASSWORD"], "it's ü")
         self.assertEqual(self.ask(db, "SELECT 1"), [(1,)])
 
     def test_initdb_can_be_told_more(self):
@@ -251,27 +288,44 @@ class LivesTests(Case):
             self.ask(launch.executor, "CREATE TABLE IF NOT EXISTS kept (a int)")
             launch.stop()
 
+    def test_kept_data_are_not_held_by_who_has_the_number_of_a_killed_server(self):
+        launch = Launch(PostgreSQL(keep="killed"), "tests.Case", "db")
+        self.addCleanup(launch.discard)
+        pid_file = os.path.realpath(f"{launch.start().data_directory}/postmaster.pid")
+        with open(pid_file) as file:
+            lines = file.read().splitlines()
+        owner = os.stat(pid_file).st_uid
+        launch.stop()
+        other = subprocess.Popen(["sleep", "60"], **({"user": owner} if os.getuid() == 0 else {}))
+        self.addCleanup(other.wait)
+        self.addCleanup(other.kill)
+        with open(pid_file, "w") as file:
+            file.write("\n".join([str(other.pid), *lines[1:]]) + "\n")
+        os.chown(pid_file, owner, -1)
+        self.assertTrue(self.start(PostgreSQL(keep="killed")).version())
+
     def test_kept_data_are_for_one_at_a_time(self):
         first = self.start(PostgreSQL(keep="shop"))
         with self.assertRaises(AlreadyRunning) as caught:
             self.start(PostgreSQL(keep="shop"), "other")
         error = caught.exception
         self.assertRegex(
-            error.headline(), r"^tests\.Case\.other seems to be already running: data directory .*/data is held"
+            error.headline(),
+            r"^tests\.Case\.other seems to be already running: data directory .*/kept-postgresql-shop-.*/data is held",
         )
         self.assertEqual(error.owner.pid, first.pid)
         error.executor.remove_logs()
 
     def test_one_that_is_there_already_is_used(self):
-        there = self.start(PostgreSQL(password="known"))
+        there = self.start(PostgreSQL(password=KNOWN))
         with mock.patch.dict(os.environ, {"CASEEXEC_USE_DB": there.address}):
-            used = self.start(PostgreSQL(password="known"))
+            used = self.start(PostgreSQL(password=KNOWN))
             self.assertEqual((used.dsn, used.version()), (there.dsn, there.version()))
             with used.database() as database:
                 self.assertEqual(self.ask(used, f"SELECT 1 FROM pg_database WHERE datname = '{database.name}'"), [(1,)])
 
     def test_one_that_is_there_already_and_has_another_password_is_told_of(self):
-        there = self.start(PostgreSQL(password="known"))
+        there = self.start(PostgreSQL(password=KNOWN))
         with mock.patch.dict(os.environ, {"CASEEXEC_USE_DB": there.address}):
             with self.assertRaises(Exception) as caught:
                 self.start(PostgreSQL(password="wrong", start_timeout=0.5))

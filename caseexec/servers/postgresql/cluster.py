@@ -102,15 +102,16 @@ class Cluster:
 
     def _write_password(self, path: str, password: str) -> str:
         file = os.path.join(path, "password")
-        with open(os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600), "w") as written:
+        descriptor = os.open(file, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        with open(descriptor, "w", encoding="utf-8") as written:
             written.write(password)
             if self.uid is not None:
-                os.chown(file, self.uid, -1)
+                os.chown(descriptor, self.uid, -1)
             written.flush()
             os.fsync(written.fileno())  # As initdb does with its own files: a template outlives a power cut.
         return file
 
 
 def _password_in(path: str) -> str:
-    with open(os.path.join(path, "password")) as file:
+    with open(os.path.join(path, "password"), encoding="utf-8") as file:
         return file.read()

@@ -35,6 +35,8 @@ _PLACES = (
 )
 # Whose it is when root runs the tests, as it refuses to be root's.
 _ACCOUNTS = ("postgres", "nobody")
+# Where initdb writes, who its superuser is, and that the socket asks for no password.
+_DECIDED = re.compile(r"-[ADUWX]|--(auth|auth-local|pgdata|pwfile|pwprompt|username|waldir)(=|$)")
 
 
 @dataclass(frozen=True, repr=False)
@@ -82,15 +84,25 @@ class PostgreSQL(Server[PostgreSQLExecutor]):
         "Fedora": "dnf install postgresql-server",
         "macOS": "brew install postgresql@17",
     }
+    own = {**Server.own, "data_directory": "keep"}  # noqa: RUF012
     runs_as = PostgreSQLExecutor
     offers = (*Server.offers, "dsn", "user", "password")
 
     def _problems(self) -> Iterator[tuple[str, str]]:
         yield from super()._problems()
-        yield from problems.of_command("initdb", ["initdb", *self.initdb], shell=False)
-        if self.password is not None and (not self.password or set(self.password) & set("\0\r\n")):
-            yield "password", "it is empty, or has more than one line: give another one, or leave it out"
-        if not re.fullmatch(r"[\w.-]*", self.keep, re.ASCII):
+        if isinstance(self.initdb, str) or not isinstance(self.initdb, Sequence):
+            yield "initdb", f"{self.initdb!r} is no list of arguments: write ['--locale=C']"
+        else:
+            yield from problems.of_command("initdb", ["initdb", *self.initdb], shell=False)
+            for argument in filter(_DECIDED.match, map(str, self.initdb)):
+                yield "initdb", f"{argument!r} is decided already: leave it out"
+        yield from problems.of_password("password", self.password)
+        if not isinstance(self.user, str):
+            yield "user", f"{self.user!r} is no name of a user"
+        places = (self.options or {}).get("unix_socket_directories", "{tmp}")
+        if "{tmp}" not in re.split(r"\s*,\s*", str(places)):
+            yield "options", f"['unix_socket_directories'] must have {{tmp}} in it: write '{{tmp}}, {places}'"
+        if not isinstance(self.keep, str) or not re.fullmatch(r"[\w.-]*", self.keep, re.ASCII):
             yield "keep", f"{self.keep!r} is no name of a directory: use letters, digits, '-', '_' and '.' only"
 
     def option(self, name: str, value: str) -> tuple[str, ...]:
@@ -134,7 +146,7 @@ class PostgreSQL(Server[PostgreSQLExecutor]):
     def _cluster(self, uid: int | None) -> Cluster:
         program = self.find_program() or ""
         beside = [os.path.join(os.path.dirname(path), "initdb") for path in (os.path.realpath(program), program)]
-        initdb = next(filter(os.path.exists, beside), "initdb")
+        initdb = next(filter(os.path.exists, beside), beside[-1])
         return Cluster(initdb, self.version() if program else "", tuple(self.initdb), self.password or "", uid)
 
 

@@ -9,7 +9,9 @@ import base64
 import hashlib
 import hmac
 import secrets
+import stringprep
 import struct
+import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
 
@@ -127,7 +129,9 @@ class Session:
             raise ValueError(f"an answer {asked}")
         theirs = data.decode()
         told = dict(part.split("=", 1) for part in theirs.split(","))
-        salted = hashlib.pbkdf2_hmac("sha256", password.encode(), base64.b64decode(told["s"]), int(told["i"]))
+        salted = hashlib.pbkdf2_hmac(
+            "sha256", _prepared(password).encode(), base64.b64decode(told["s"]), int(told["i"])
+        )
         key = _digest(salted, "Client Key")
         last = f"c=biws,r={told['r']}"
         signed = _digest(hashlib.sha256(key).digest(), f"{ours},{theirs},{last}")
@@ -136,6 +140,13 @@ class Session:
         asked, _ = self._asked()
         if asked != _SASL_FINAL:
             raise ValueError(f"an answer {asked}")
+
+
+def _prepared(password: str) -> str:
+    """What is meant by a password, however its characters are composed (SASLprep, RFC 4013)."""
+    kept = (character for character in password if not stringprep.in_table_b1(character))
+    spaced = "".join(" " if stringprep.in_table_c12(character) else character for character in kept)
+    return unicodedata.normalize("NFKC", spaced)
 
 
 def _digest(key: bytes, text: str) -> bytes:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass, field
@@ -34,7 +35,7 @@ class DataDirectory:
 
     @property
     def place(self) -> str:
-        return f"data directory {self.path}"
+        return f"data directory {os.path.realpath(self.path)}"
 
     def check(self, target: Target, /) -> None:
         # Each question would cost the server a process, while it is busy with its start.
@@ -43,17 +44,46 @@ class DataDirectory:
             raise NotReady("it has not said that it is ready (postmaster.pid)")
 
     def occupant(self) -> Owner | None:
-        lines = self._pid_file()
-        pid = int(lines[0]) if lines and lines[0].isdecimal() else 0
-        status = processes.table().status(pid) if pid else None
-        return None if status is None or status.zombie else record.owner(pid)
+        pid = self._pid()
+        return record.owner(pid) if self._is_used_by(pid) else None
 
     def thief(self) -> Owner | None:
         return self.occupant()
 
+    def forget_dead(self, deadline: Deadline) -> None:
+        """Remove what a killed server has left, when another process has its number by now, or it was not waited for.
+
+        The next server would take it for alive, and not start.
+
+        :raises TimeoutError: somebody else was about to do that until the deadline.
+        """
+        directory = os.open(self.path, os.O_RDONLY | os.O_CLOEXEC)
+        try:
+            # Two at once, and the second might remove what the server of the first has written.
+            with record.locked(directory, deadline):
+                pid = self._pid()
+                if processes.table().status(pid) is not None and not self._is_used_by(pid):
+                    os.unlink(f"{self.path}/postmaster.pid")
+        finally:
+            os.close(directory)
+
+    def _pid(self) -> int:
+        lines = self._pid_file()
+        return int(lines[0]) if lines and lines[0].isdecimal() else 0
+
+    def _is_used_by(self, pid: int) -> bool:
+        status = processes.table().status(pid)
+        if status is None or status.zombie:
+            return False
+        where = processes.working_directory(pid)  # A server goes there before it writes its number.
+        try:
+            return where is None or os.path.samefile(where, self.path)
+        except OSError:
+            return False
+
     def _pid_file(self) -> list[str]:
         try:
-            with open(f"{self.path}/postmaster.pid") as file:
+            with open(f"{self.path}/postmaster.pid", errors="replace") as file:
                 return file.read().splitlines()
         except OSError:
             return []
