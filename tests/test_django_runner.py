@@ -11,13 +11,14 @@ from tests.helpers import django_site  # noqa: F401  before what needs Django an
 from django.conf import settings
 from django.db import connection, connections
 from django.test import SimpleTestCase, override_settings
-from django.test.runner import DiscoverRunner
+from django.test.runner import DiscoverRunner, ParallelTestSuite
 
 from caseexec import OutputService, TCPService
 from caseexec.django import ServicesRunner, ServicesRunnerMixin
-from caseexec.django.applied import applied, set_up_worker
+from caseexec.django.applied import applied, cover
 from caseexec.django.checks import check_all, check_services
 from caseexec.django.declared import entries, filled, kept
+from caseexec.django.workers import prepare
 from caseexec.servers import PostgreSQL, Redis
 from tests.helpers.leaks import NothingRemains
 
@@ -265,11 +266,26 @@ class AppliedTests(NothingRemains):
             self.assertIs(connection.connection, first)
         self.assertIs(connection.connection, first)
 
+    def test_settings_can_be_covered_for_good(self):
+        self.addCleanup(setattr, settings, "_wrapped", settings._wrapped)
+        cover({"GREETING": "hello"})
+        self.assertEqual(settings.GREETING, "hello")
+
+
+class WorkersTests(unittest.TestCase):
     def test_a_worker_is_set_up_as_it_would_be_and_then_has_the_settings(self):
         called = []
-        before = settings._wrapped
-        self.addCleanup(setattr, settings, "_wrapped", before)
-        set_up_worker(lambda *given: called.append(given), (1, 2), {"GREETING": "hello"})
+
+        class Suite(ParallelTestSuite):
+            process_setup_args = (1, 2)
+
+            def process_setup(*given):
+                called.append(given)
+
+        self.addCleanup(setattr, settings, "_wrapped", settings._wrapped)
+        suite = Suite([], 2)
+        prepare(suite, {"GREETING": "hello"})
+        suite.process_setup.__func__(*suite.process_setup_args)
         self.assertEqual(called, [(1, 2)])
         self.assertEqual(settings.GREETING, "hello")
 

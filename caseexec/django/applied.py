@@ -1,8 +1,8 @@
-"""Settings that are changed for a whole run, in this process and in its workers."""
+"""Settings that are changed for a whole run."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any
 
@@ -10,7 +10,7 @@ from django.conf import UserSettingsHolder, settings
 from django.db import connections
 from django.test import override_settings
 
-__all__ = ["applied", "set_up_worker"]
+__all__ = ["applied", "cover"]
 
 
 @contextmanager
@@ -24,7 +24,7 @@ def applied(changed: Mapping[str, Any]) -> Iterator[None]:
         before = settings._wrapped
         _close_connections()
         # As override_settings does, which would warn, and leave the connections as they are.
-        _cover({"DATABASES": changed["DATABASES"]})
+        cover({"DATABASES": changed["DATABASES"]})
         _renew_connections()
         try:
             yield
@@ -34,16 +34,8 @@ def applied(changed: Mapping[str, Any]) -> Iterator[None]:
             _renew_connections()
 
 
-def set_up_worker(first: Callable[..., object], arguments: Sequence[Any], changed: Mapping[str, Any]) -> None:
-    """Give a worker that was spawned the settings of its parent, before Django is set up in it.
-
-    :param first: what was to be called then anyway, with its arguments.
-    """
-    first(*arguments)
-    _cover(changed)
-
-
-def _cover(changed: Mapping[str, Any]) -> None:
+def cover(changed: Mapping[str, Any]) -> None:
+    """Change settings for good, and tell nobody: nothing must have been made of them yet."""
     _ = settings.DEBUG  # They are read when one is asked for.
     cover = UserSettingsHolder(settings._wrapped)
     for name, value in changed.items():

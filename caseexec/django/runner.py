@@ -7,7 +7,6 @@ import logging
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from types import MethodType
 from typing import Any
 
 from django.conf import settings
@@ -17,10 +16,11 @@ from django.test import override_settings
 from django.test.runner import DiscoverRunner, ParallelTestSuite
 from django.test.utils import get_runner
 
-from caseexec.django.applied import applied, set_up_worker
+from caseexec.django.applied import applied
 from caseexec.django.checks import MISSING_PROGRAM, check_all
 from caseexec.django.declared import SERVICES, SETTINGS, entries, filled, kept, plan_of, services_of_settings
 from caseexec.django.settings import changed
+from caseexec.django.workers import prepare
 from caseexec.errors import DeclarationError, ExecutorError, text_of
 from caseexec.executors import Executor
 from caseexec.mixins.base import label
@@ -94,12 +94,10 @@ class ServicesRunnerMixin(DiscoverRunner):
             super().run_checks(*args, **kwargs)
 
     def build_suite(self, *args: Any, **kwargs: Any) -> Any:
-        """Build the suite; workers that are spawned will have the same settings."""
+        """Build the suite; its workers will have the same settings, and one that dies will be an error."""
         suite = super().build_suite(*args, **kwargs)
         if isinstance(suite, ParallelTestSuite):
-            first = suite.process_setup.__func__  # type: ignore[attr-defined]
-            suite.process_setup_args = (first, suite.process_setup_args, self._changed)
-            suite.process_setup = MethodType(set_up_worker, suite)
+            prepare(suite, self._changed)
         return suite
 
     # -- the services --------------------------------------------------------------------------------------------------

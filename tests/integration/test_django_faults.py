@@ -3,6 +3,9 @@
 As :mod:`tests.integration.test_faults`, whose places and faults these are; with ``CASEEXEC_ALL_FAULTS=1`` all of them.
 """
 
+import os
+import signal
+
 from tests.helpers import django_site  # noqa: F401  without Django there is nothing to do
 from tests.helpers.faults import FaultyRun
 from tests.helpers.leaks import soon
@@ -64,3 +67,13 @@ class SerialTests(DjangoFaultCase):
 @struck_by(*(("ctrl_c_twice", "exception") if ALL else ()))
 class ParallelTests(DjangoFaultCase):
     runner = "django with services --parallel 2"
+
+    def test_a_worker_that_dies_is_an_error_that_says_so_and_ends_the_run(self) -> None:
+        run = self.begin_in("a_test", "")
+        run.await_place()
+        worker = int(run.noted("reached")[0])
+        os.kill(worker, signal.SIGKILL)
+        self.assert_nothing_remains_after("the end", run)
+        told = rf"RuntimeError: the worker with the pid {worker} was killed by SIGKILL, and its tests are lost: the run was"
+        self.assertRegex(run.output(), told)
+        self.assertEqual(run.process.returncode, 1)
