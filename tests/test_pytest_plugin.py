@@ -427,6 +427,10 @@ class DeclarationsTests(unittest.TestCase):
             (("redis-server", None), "'redis-server' is no declaration: give it one"),
             ((TCPService("x {port}", after=(declared,)), None), r"redis\.after: a fixture is named by its name, as in"),
             ((TCPService("x {port}", after=("my-own",)), None), r"redis\.after: it names 'my-own', which can't be"),
+            (
+                (TCPService("x {port} {live_server_url}"), None),
+                r"redis\.command: {live_server_url} is known to a test cl",
+            ),
             ((TCPService("x {port} {request.port}"), None), r"redis\.command: it names 'request', which can't be"),
         ):
             with self.subTest(problem), self.assertRaisesRegex(DeclarationError, problem):
