@@ -12,9 +12,10 @@ from tests.helpers.runs import RunCase
 
 # What each module of a suite begins with. Every service that is started notes its process in the file "pids".
 HEAD = """
-import asyncio, os, socket, unittest
+import asyncio, os, signal, socket, unittest
 import pytest
-from caseexec import CommandService, OneShot, ServicesMixin, TCPService
+from caseexec import CommandService, OneShot, OutputService, ServicesMixin, TCPService
+from caseexec.processes import is_stopped
 from caseexec.pytest_plugin import service_fixture
 from tests.helpers.classes import SERVER
 from tests.helpers.leaks import alive, soon
@@ -28,6 +29,10 @@ def crash(executor):
     assert soon(executor.has_died)
 
 DECLARED = TCPService(SERVER, reset=noting)
+
+def when_stopped(action):
+    command = f"trap '{action}' TERM; echo ready; while :; do sleep 0.01; done"
+    return OutputService(["sh", "-c", command], banner="ready", scope="session", reset=noting)
 """
 
 
@@ -137,8 +142,7 @@ class SharedTests(PluginCase):
     def test_those_of_the_session_end_with_the_last_test_and_an_error_of_that_is_reported(self) -> None:
         suite = """
             class Last(ServicesMixin, unittest.TestCase):
-                server = CommandService(["sh", "-c", "trap 'echo oh no; exit 3' TERM; while :; do sleep 0.01; done"],
-                                        check="true", scope="session", reset=noting)
+                server = when_stopped("echo oh no; exit 3")
                 def test_it(self): pass
                 def test_that(self): pass
         """
@@ -165,8 +169,7 @@ class SharedTests(PluginCase):
                     with open("where", "w") as file:
                         file.write(str(directory))
 
-                server = CommandService(["sh", "-c", "trap 'ls -d $(cat where) >found; exit 0' TERM; "
-                                         "while :; do sleep 0.01; done"], check="true", scope="session", reset=noting)
+                server = when_stopped("ls -d $(cat where) >found; exit 0")
                 def test_it(self): pass
         """)  # fmt: skip
         self.run_pytest("-o", "tmp_path_retention_policy=failed", passed=1)
@@ -176,8 +179,7 @@ class SharedTests(PluginCase):
     def test_an_error_of_their_end_after_an_interrupt_is_told_too(self) -> None:
         self.suite(test_a="""
             class It(ServicesMixin, unittest.TestCase):
-                server = CommandService(["sh", "-c", "trap 'exit 3' TERM; while :; do sleep 0.01; done"],
-                                        check="true", scope="session", reset=noting)
+                server = when_stopped("exit 3")
                 def test_it(self):
                     raise KeyboardInterrupt
         """)  # fmt: skip
@@ -425,6 +427,10 @@ class DeclarationsTests(unittest.TestCase):
             (("redis-server", None), "'redis-server' is no declaration: give it one"),
             ((TCPService("x {port}", after=(declared,)), None), r"redis\.after: a fixture is named by its name, as in"),
             ((TCPService("x {port}", after=("my-own",)), None), r"redis\.after: it names 'my-own', which can't be"),
+            (
+                (TCPService("x {port} {live_server_url}"), None),
+                r"redis\.command: {live_server_url} is known to a test cl",
+            ),
             ((TCPService("x {port} {request.port}"), None), r"redis\.command: it names 'request', which can't be"),
         ):
             with self.subTest(problem), self.assertRaisesRegex(DeclarationError, problem):
@@ -476,7 +482,8 @@ class ReportTests(PluginCase):
             writes = service_fixture(WRITES)
 
             def tell(executor):
-                os.kill(executor.pid, 18)
+                assert soon(lambda: is_stopped(executor.pid))
+                os.kill(executor.pid, signal.SIGCONT)
                 executor.wait_for_output("told")
 
             def test_that_fails(writes):

@@ -164,6 +164,9 @@ def _running_as(value: object) -> Iterator[tuple[Service[Any], Key]]:
 
 def _needs(declaration: Service[Any], place: str) -> dict[str, str]:
     """The fixtures that a declaration names, and for each an option that does so."""
+    for option, name in declaration.of_class():
+        problem = f"{{{name}}} is known to a test class, and a fixture belongs to none: declare the service there"
+        raise DeclarationError(f"{place}.{option}", problem)
     named = [(option, name.partition(".")[0]) for option, name in declaration.placeholders() if "." in name]
     for reference in declaration.after:
         if not isinstance(reference, str):
