@@ -117,12 +117,19 @@ class ServicesRunnerMixin(DiscoverRunner):
             for name, executor in self._services.executors().items():
                 did = "Found" if executor.existing else "Started"
                 self.log(f"{did} {name} {executor.address}".rstrip(), level=logging.DEBUG)
-            with applied(self._changed):
-                yield self._services.executors()
-            with _as_command_error():
-                self._services.stop()
+            try:
+                with applied(self._changed):
+                    yield self._services.executors()
+            except (Exception, SystemExit):  # Django exits when a test database can't be made.
+                self._stop()  # One that has died is why, most likely.
+                raise
+            self._stop()
         finally:
             self._services.discard()
+
+    def _stop(self) -> None:
+        with _as_command_error():
+            self._services.stop()
 
     def _declared(self) -> Services:
         place = self._place("services", SERVICES)

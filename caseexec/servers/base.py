@@ -109,6 +109,7 @@ class Server(Service[Running]):
 
     command: Command | None = field(default=None, init=False)
     _: KW_ONLY
+    cwd: str | os.PathLike[str] | None = "{tmp}"  # Where its user may be, also when root runs the tests elsewhere.
     program: str | os.PathLike[str] = ""
     options: Mapping[str, str | float] | None = None
 
