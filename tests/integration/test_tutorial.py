@@ -49,6 +49,7 @@ class TutorialTests(RunCase):
         self.directory = self.make_dir("empty")
         self.environment |= {"PATH": f"{os.path.dirname(sys.executable)}:{os.environ['PATH']}", "PYTHONUNBUFFERED": "1"}
         del self.environment["PYTHONDEVMODE"]  # pip and startproject are not ours.
+        self.environment["PIP_DISABLE_PIP_VERSION_CHECK"] = "1"
         done = 0
         for block in blocks():
             if block.language == "python":
