@@ -96,7 +96,7 @@ def _of_programs(plan: Plan) -> Iterator[CheckMessage]:
 
 def _of_settings(plan: Plan) -> Iterator[CheckMessage]:
     changes = getattr(settings, SETTINGS, {})
-    for placeholder in names(changes):
+    for placeholder in dict.fromkeys(names(changes)):
         try:
             if "." not in placeholder:
                 way_out = f"name a service, as in {{redis.url}}; for the braces themselves write {{{{{placeholder}}}}}"
