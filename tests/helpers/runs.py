@@ -16,8 +16,8 @@ LOOKS = ("CI", "BUILD_NUMBER", "FORCE_COLOR", "PY_COLORS")
 
 
 def plain_environment() -> dict[str, str]:
-    """Ours, without what the tools that run us have put there, and what makes each run compile the package anew."""
-    theirs = ("PYTHONWARNINGS", "PYTHONDONTWRITEBYTECODE", *LOOKS)
+    """Ours, without what is meant for us, and what makes each run compile the package anew."""
+    theirs = ("PYTHONWARNINGS", "PYTHONDONTWRITEBYTECODE", "CASEEXEC_REQUIRE", *LOOKS)
     return {name: value for name, value in os.environ.items() if not name.startswith("PYTEST_") and name not in theirs}
 
 

@@ -268,7 +268,7 @@ class RunnerWithPostgreSQLTests(ProjectCase):
         os.chmod(self.tmp, 0o755)
         os.chmod(self.make_dir("cache"), 0o755)
         self.environment["XDG_CACHE_HOME"] = self.path("cache")
-        for known in ("Applying shop.0001_initial... OK", "No migrations to apply."):
+        for known in ("Applying shop.0001_initial...", "No migrations to apply."):
             self.assert_passes(DATABASE, "--keepdb", "--verbosity", "2", tests=2)
             self.assertIn(known, self.output)
 
