@@ -304,6 +304,25 @@ class SettingsOfServicesTests(MixinCase):
             "cls.greeter.address, as the services run here",
         )
 
+    def test_behind_the_mixin_they_are_refused_when_the_class_is_defined(self):
+        class Given:
+            @classmethod
+            def service_settings(cls):
+                return {"GREETING": "hello"}
+
+        class Ahead(Given, ServiceSettingsMixin, SimpleTestCase):
+            pass
+
+        self.assertEqual(Ahead.service_settings(), {"GREETING": "hello"})
+        with self.assertRaisesRegex(
+            DeclarationError,
+            r"Case.service_settings: that of \S+Given is never called, as it stands behind ServiceSettingsMixin: name "
+            "Given before that$",
+        ):
+
+            class Case(ServiceSettingsMixin, Given, SimpleTestCase):
+                pass
+
     def test_without_the_mixin_they_are_refused_when_the_class_is_defined(self):
         with self.assertRaisesRegex(
             DeclarationError,

@@ -1,5 +1,7 @@
 """What the test runner makes of declarations and settings; tests/integration/test_django_project.py runs it."""
 
+import contextlib
+import io
 import os
 import sqlite3
 import sys
@@ -135,6 +137,14 @@ class ChecksTests(SimpleTestCase):
     def test_a_place_in_the_entry_of_a_service_may_be_named(self):
         redis = Redis(program=sys.executable)
         self.assertEqual(self.found({"default": redis}, changes={"CACHES.default.KEY_PREFIX": "x"}), [])
+
+    def test_what_reaches_nothing_is_told_once(self):
+        services = {"redis": Redis(program=sys.executable)}
+        for installed, told in (([], 1), (["caseexec.django"], 0)):
+            with override_settings(CASEEXEC_SERVICES=services, INSTALLED_APPS=installed):
+                with contextlib.redirect_stdout(io.StringIO()) as output:
+                    ServicesRunner()._declared()
+            self.assertEqual(output.getvalue().count("caseexec.W001"), told, installed)
 
     def test_a_runner_that_starts_none(self):
         for runner, told in (

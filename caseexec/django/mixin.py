@@ -48,6 +48,10 @@ class ServiceSettingsMixin(ServicesMixin):
         if given is not None and not isinstance(given, classmethod):
             problem = f"it is {given!r}, but must be a class method that returns the settings: write @classmethod"
             raise DeclarationError(f"{label(cls)}.service_settings", problem)
+        for base in cls.__mro__[cls.__mro__.index(ServiceSettingsMixin) + 1 :]:
+            if "service_settings" in vars(base):
+                problem = f"that of {label(base)} is never called, as it stands behind ServiceSettingsMixin"
+                raise DeclarationError(f"{label(cls)}.service_settings", f"{problem}: name {base.__name__} before that")
         super().__init_subclass__(**kwargs)
 
     @classmethod
