@@ -297,6 +297,43 @@ class SettingsOfServicesTests(MixinCase):
             self.refused(None), "service_settings: a NoneType is no dict of settings by name: write {'NAME': value}"
         )
 
+    def test_a_placeholder_is_not_taken_for_an_address(self):
+        self.assertEqual(
+            self.refused({"GREETING": "{zzz.url}", "CACHES.default": {"LOCATION": "x{greeter.address}"}}),
+            "service_settings: {greeter.address} is filled in only in CASEEXEC_SETTINGS and in declarations: write "
+            "cls.greeter.address, as the services run here",
+        )
+
+    def test_behind_the_mixin_they_are_refused_when_the_class_is_defined(self):
+        class Given:
+            @classmethod
+            def service_settings(cls):
+                return {"GREETING": "hello"}
+
+        class Ahead(Given, ServiceSettingsMixin, SimpleTestCase):
+            pass
+
+        self.assertEqual(Ahead.service_settings(), {"GREETING": "hello"})
+        with self.assertRaisesRegex(
+            DeclarationError,
+            r"Case.service_settings: that of \S+Given is never called, as it stands behind ServiceSettingsMixin: name "
+            "Given before that$",
+        ):
+
+            class Case(ServiceSettingsMixin, Given, SimpleTestCase):
+                pass
+
+    def test_without_the_mixin_they_are_refused_when_the_class_is_defined(self):
+        with self.assertRaisesRegex(
+            DeclarationError,
+            "Case.service_settings: nothing calls it: derive from caseexec.django.ServiceSettingsMixin in place of ",
+        ):
+
+            class Case(ServicesMixin, SimpleTestCase):
+                @classmethod
+                def service_settings(cls):
+                    return {}
+
     def test_a_method_that_is_none_of_the_class_is_refused_when_the_class_is_defined(self):
         with self.assertRaisesRegex(
             DeclarationError,

@@ -1,9 +1,12 @@
 """What the test runner makes of declarations and settings; tests/integration/test_django_project.py runs it."""
 
+import contextlib
+import io
 import os
 import sqlite3
 import sys
 import unittest
+from unittest import mock
 
 from tests.helpers import django_site  # noqa: F401  before what needs Django and its settings
 
@@ -12,6 +15,7 @@ from django.conf import settings
 from django.db import connection, connections
 from django.test import SimpleTestCase, override_settings
 from django.test.runner import DiscoverRunner, ParallelTestSuite
+from django.test.utils import get_runner
 
 from caseexec import OutputService, TCPService
 from caseexec.django import ServicesRunner, ServicesRunnerMixin
@@ -19,6 +23,7 @@ from caseexec.django.applied import applied, cover
 from caseexec.django.checks import check_all, check_services
 from caseexec.django.declared import entries, filled, kept
 from caseexec.django.workers import prepare
+from caseexec.registry import current_run
 from caseexec.servers import PostgreSQL, Redis
 from tests.helpers.leaks import NothingRemains
 
@@ -31,6 +36,7 @@ def tearDownModule():
 
 
 @override_settings(CACHES={"default": LOCMEM, "sessions": LOCMEM})
+@override_settings(TEST_RUNNER="caseexec.django.ServicesRunner")
 class ChecksTests(SimpleTestCase):
     def found(self, services, **changes):
         with override_settings(CASEEXEC_SERVICES=services, CASEEXEC_SETTINGS=changes.get("changes", {})):
@@ -132,6 +138,29 @@ class ChecksTests(SimpleTestCase):
         redis = Redis(program=sys.executable)
         self.assertEqual(self.found({"default": redis}, changes={"CACHES.default.KEY_PREFIX": "x"}), [])
 
+    def test_what_reaches_nothing_is_told_once(self):
+        services = {"redis": Redis(program=sys.executable)}
+        for installed, told in (([], 1), (["caseexec.django"], 0)):
+            with override_settings(CASEEXEC_SERVICES=services, INSTALLED_APPS=installed):
+                with contextlib.redirect_stdout(io.StringIO()) as output:
+                    ServicesRunner()._declared()
+            self.assertEqual(output.getvalue().count("caseexec.W001"), told, installed)
+
+    def test_a_runner_that_starts_none(self):
+        for runner, told in (
+            ("caseexec.django.ServicesRunner", []),
+            ("django.test.runner.DiscoverRunner", ["CASEEXEC_SERVICES are not started by manage.py test, as TEST_RUNNER is "
+                                                   "'django.test.runner.DiscoverRunner'"]),
+            ("no.such.Runner", []),
+        ):  # fmt: skip
+            with override_settings(CASEEXEC_SERVICES={}, TEST_RUNNER=runner):
+                self.assertEqual([message.msg for message in check_services()], told)
+
+    def test_a_misspelt_runner_is_told_with_its_name(self):
+        with override_settings(TEST_RUNNER="caseexec.django.ServiceRunner"):
+            with self.assertRaisesRegex(AttributeError, "no attribute 'ServiceRunner'; did you mean ServicesRunner?"):
+                get_runner(settings)
+
     def test_a_misspelt_setting_of_ours(self):
         for name in ("CASEEXEC_SERVCES", "CASEXEC_SERVICES", "CASEEXEC_SERVICE"):
             with override_settings(**{name: {}}):
@@ -232,13 +261,18 @@ class FilledTests(unittest.TestCase):
 
 class KeptTests(unittest.TestCase):
     def test_data_that_stay_have_a_name_of_the_project(self):
-        name = kept(PostgreSQL(), "default").keep
-        self.assertRegex(name, r"^django-[\w-]+-default-[0-9a-f]{12}$")
-        self.assertNotEqual(kept(PostgreSQL(), "other").keep, name)
+        with mock.patch.object(current_run(), "worker", ""):
+            name = kept(PostgreSQL(), "default").keep
+            self.assertRegex(name, r"^django-[\w-]+-default-[0-9a-f]{12}$")
+            self.assertNotEqual(kept(PostgreSQL(), "other").keep, name)
 
     def test_what_keeps_none_or_has_a_name_already_is_as_it_was(self):
         for service in (PostgreSQL(keep="mine"), Redis()):
             self.assertIs(kept(service, "default"), service)
+
+    def test_each_worker_has_its_own(self):
+        with mock.patch.object(current_run(), "worker", "gw1"):
+            self.assertRegex(kept(PostgreSQL(), "default").keep, r"^django-[\w-]+-default-gw1-[0-9a-f]{12}$")
 
 
 class AppliedTests(NothingRemains):

@@ -319,6 +319,16 @@ class RefusedTests(unittest.TestCase):
             "(there are redis, api); did you mean redis?",
         )
 
+    def test_a_kind_in_place_of_a_declaration(self) -> None:
+        told = "shop.Case.web: TCPService is a kind of service and none itself: write TCPService(...)"
+        self.assertEqual(self.refused(web=TCPService), told)
+
+        class Case(ServicesMixin):
+            class Web(TCPService):
+                pass
+
+        self.assertEqual(Case.service_declarations(), {})
+
     def test_a_placeholder_of_something_that_a_service_has_not(self) -> None:
         self.assertEqual(
             self.refused(redis=TCPService(SERVER), api=TCPService("api {port}", env={"A": "{redis.prot}"})),

@@ -9,6 +9,8 @@ from __future__ import annotations
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
+from caseexec.placeholders import nearest
+
 if TYPE_CHECKING:
     from caseexec.django.mixin import ServiceSettingsMixin
     from caseexec.django.runner import ServicesRunner, ServicesRunnerMixin
@@ -20,4 +22,4 @@ def __getattr__(name: str) -> Any:
     if name in __all__:
         module = "mixin" if name == "ServiceSettingsMixin" else "runner"
         return getattr(import_module(f"caseexec.django.{module}"), name)
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}{nearest(name, __all__)}")

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 from django.conf import settings
 from django.core.checks import CheckMessage, Error, Warning
+from django.test.utils import get_runner
 
 from caseexec.django.declared import SERVICES, SETTINGS, django_setting, plan_of, present_entry, services_of_settings
 from caseexec.django.settings import changed
@@ -23,12 +25,13 @@ _WRONG_SERVICE = "caseexec.E002"
 _WRONG_SETTING = "caseexec.E003"
 _WRONG_PLACEHOLDER = "caseexec.E004"
 _REACHES_NOTHING = "caseexec.W001"
+_STARTS_NOTHING = "caseexec.W002"
 
 
 def check_services(app_configs: object = None, **kwargs: Any) -> list[CheckMessage]:
     """What is wrong with ``CASEEXEC_SERVICES`` and ``CASEEXEC_SETTINGS``."""
     if hasattr(settings, SERVICES):
-        return check_all(services_of_settings(), SERVICES)
+        return [*check_all(services_of_settings(), SERVICES), *_of_runner()]
     return [*_of_names()]  # The services are those of a project's own runner, if there are any.
 
 
@@ -59,6 +62,19 @@ def _of_names() -> Iterator[CheckMessage]:
             yield Error(f"the setting {name} means nothing{hint}", id=_WRONG_SETTING)
 
 
+def _of_runner() -> Iterator[CheckMessage]:
+    """A test runner that starts none of them. What is no runner at all ``manage.py test`` tells by itself."""
+    with suppress(ImportError, AttributeError):
+        runner = get_runner(settings)
+        if not (isinstance(runner, type) and hasattr(runner, "running_services")):
+            problem = f"{SERVICES} are not started by manage.py test, as TEST_RUNNER is {settings.TEST_RUNNER!r}"
+            way_out = (
+                "Set TEST_RUNNER = 'caseexec.django.ServicesRunner', or derive yours from ServicesRunnerMixin. For "
+                "pytest alone, silence this with SILENCED_SYSTEM_CHECKS."
+            )
+            yield Warning(problem, way_out, id=_STARTS_NOTHING)
+
+
 def _of_shape(services: object, place: str) -> Iterator[str]:
     if not isinstance(services, Mapping):
         yield f"{place}: a {type(services).__name__} is no dict of declarations by name: write {{'redis': Redis()}}"
@@ -80,7 +96,7 @@ def _of_programs(plan: Plan) -> Iterator[CheckMessage]:
 
 def _of_settings(plan: Plan) -> Iterator[CheckMessage]:
     changes = getattr(settings, SETTINGS, {})
-    for placeholder in names(changes):
+    for placeholder in dict.fromkeys(names(changes)):
         try:
             if "." not in placeholder:
                 way_out = f"name a service, as in {{redis.url}}; for the braces themselves write {{{{{placeholder}}}}}"

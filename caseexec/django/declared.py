@@ -17,6 +17,7 @@ from django.db.utils import load_backend
 from caseexec.errors import DeclarationError
 from caseexec.executors import Executor
 from caseexec.placeholders import fill
+from caseexec.registry import current_run
 from caseexec.service import Plan, Service
 
 __all__ = [
@@ -70,12 +71,16 @@ def present_entry(setting: str, name: str) -> dict[str, Any] | None:
 
 
 def kept(service: Service[Any], name: str) -> Service[Any]:
-    """The declaration, with data that stay behind the run for the next one of this project, if it can have such."""
+    """The declaration, with data that stay behind the run for the next one of this project, if it can have such.
+
+    Each worker has its own, as one server only can use them.
+    """
     if "keep" not in {option.name for option in fields(service)} or service.keep:
         return service
     module = getattr(sys.modules.get(settings.SETTINGS_MODULE), "__file__", None)
     project = os.path.dirname(os.path.abspath(module)) if module else os.getcwd()
-    readable = re.sub(r"\W+", "-", f"{os.path.basename(project)}-{name}", flags=re.ASCII)
+    worker = current_run().worker
+    readable = re.sub(r"\W+", "-", "-".join([os.path.basename(project), name, *filter(None, [worker])]), flags=re.ASCII)
     return service.replace(keep=f"django-{readable}-{hashlib.sha256(project.encode()).hexdigest()[:12]}")
 
 

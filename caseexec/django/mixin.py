@@ -11,6 +11,7 @@ from caseexec.django.settings import changed
 from caseexec.errors import DeclarationError
 from caseexec.mixins import ServicesMixin
 from caseexec.mixins.base import label
+from caseexec.placeholders import names
 
 __all__ = ["ServiceSettingsMixin"]
 
@@ -40,12 +41,17 @@ class ServiceSettingsMixin(ServicesMixin):
     """
 
     _changed_settings: ClassVar[ExitStack]
+    _has_settings = True
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         given = vars(cls).get("service_settings")
         if given is not None and not isinstance(given, classmethod):
             problem = f"it is {given!r}, but must be a class method that returns the settings: write @classmethod"
             raise DeclarationError(f"{label(cls)}.service_settings", problem)
+        for base in cls.__mro__[cls.__mro__.index(ServiceSettingsMixin) + 1 :]:
+            if "service_settings" in vars(base):
+                problem = f"that of {label(base)} is never called, as it stands behind ServiceSettingsMixin"
+                raise DeclarationError(f"{label(cls)}.service_settings", f"{problem}: name {base.__name__} before that")
         super().__init_subclass__(**kwargs)
 
     @classmethod
@@ -77,6 +83,17 @@ class ServiceSettingsMixin(ServicesMixin):
     @classmethod
     def _services_are_ready(cls) -> None:
         super()._services_are_ready()
-        settings = changed(cls.service_settings(), f"{label(cls)}.service_settings", _REFUSED)
+        settings = changed(cls._given_settings(), f"{label(cls)}.service_settings", _REFUSED)
         cls.addClassCleanup(cls._changed_settings.close)
         cls._changed_settings.enter_context(override_settings(**settings))
+
+    @classmethod
+    def _given_settings(cls) -> dict[str, Any]:
+        given = cls.service_settings()
+        for placeholder in names(given):
+            name, dot, offer = placeholder.partition(".")
+            if dot and name in cls._service_plan.services:
+                problem = f"{{{placeholder}}} is filled in only in CASEEXEC_SETTINGS and in declarations"
+                way_out = f"write cls.{name}.{offer}, as the services run here"
+                raise DeclarationError(f"{label(cls)}.service_settings", f"{problem}: {way_out}")
+        return given

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from typing import Any
 
+from django.apps import apps
 from django.conf import settings
 from django.core.checks import CheckMessage
 from django.core.management.base import CommandError, SystemCheckError
@@ -138,7 +139,8 @@ class ServicesRunnerMixin(DiscoverRunner):
         errors = [message for message in found if message.is_serious()]
         if errors:
             raise SystemCheckError(f"The services of the run can't be started:\n\n{_lines(errors)}")
-        if found and not self._overrides("service_settings"):  # That one may tell where they are.
+        # That one may tell where they are; and Django's own checks tell it as well.
+        if found and not self._overrides("service_settings") and not apps.is_installed("caseexec.django"):
             self.log(_lines(found))
         if self.keepdb:
             services = {name: kept(service, name) for name, service in services.items()}

@@ -12,7 +12,7 @@ from typing import Any, ClassVar
 
 from caseexec.errors import DeclarationError, LeakedProcessWarning, ServiceNotStarted
 from caseexec.executors import Executor
-from caseexec.mixins.of_class import check_class_values, class_values, label
+from caseexec.mixins.of_class import check_class_values, check_slips, class_values, label
 from caseexec.mixins.results import telling
 from caseexec.scopes import ClassServices, Launch, await_class, class_ends
 from caseexec.service import Plan, Service
@@ -43,6 +43,8 @@ class ServicesMixin(unittest.TestCase):
     _nameless_service: ClassVar[str] = ""
     # Where a debugger may look at a test first: what ends its services, to be called by whoever has set this.
     _postponed: ClassVar[list[Callable[[], object]] | None] = None
+    # Whether anybody calls service_settings.
+    _has_settings: ClassVar[bool] = False
 
     def __init_subclass__(cls, **kwargs: Any) -> None:
         super().__init_subclass__(**kwargs)
@@ -53,6 +55,7 @@ class ServicesMixin(unittest.TestCase):
                 setattr(cls, name, value.replace())
         if isinstance(own := vars(cls).get("setUpClass"), classmethod):
             cls.setUpClass = _noting(own.__func__)  # type: ignore[method-assign, assignment]
+        check_slips(cls, cls._has_settings)
         cls._check_attributes()
         cls._service_plan = cls._make_service_plan()
         if any(service.scope == "module" for service in cls._service_plan.services.values()) and _tests(cls):

@@ -1,12 +1,12 @@
-"""What a test class knows when its own set-up is done, for the services that must wait for that."""
+"""What a test class knows when its own set-up is done, for the services that must wait for that; and its slips."""
 
 from __future__ import annotations
 
 from caseexec.errors import DeclarationError
 from caseexec.placeholders import OF_CLASS
-from caseexec.service import Plan
+from caseexec.service import Plan, Service
 
-__all__ = ["check_class_values", "class_values", "label"]
+__all__ = ["check_class_values", "check_slips", "class_values", "label"]
 
 # Its frames are left out of the traceback of a failed class, by unittest and by pytest.
 __unittest = __tracebackhide__ = True
@@ -15,6 +15,23 @@ __unittest = __tracebackhide__ = True
 def label(cls: type) -> str:
     """What errors call a class."""
     return f"{cls.__module__}.{cls.__qualname__}"
+
+
+def check_slips(cls: type, has_settings: bool) -> None:
+    """Refuse what a class says and nobody would listen to.
+
+    :param has_settings: whether its ``service_settings`` is called.
+    :raises DeclarationError: there is such a thing.
+    """
+    for name, value in vars(cls).items():
+        # A kind of one's own, defined in the class, has its own name.
+        if isinstance(value, type) and issubclass(value, Service) and name not in (value.__name__, "_service_kind"):
+            problem = f"{value.__name__} is a kind of service and none itself"
+            raise DeclarationError(f"{label(cls)}.{name}", f"{problem}: write {value.__name__}(...)")
+    is_djangos = any(base.__module__.startswith("django.test") for base in cls.__mro__)
+    if is_djangos and not has_settings and _owners(cls, "service_settings"):
+        way_out = "derive from caseexec.django.ServiceSettingsMixin in place of ServicesMixin, or beside another mixin"
+        raise DeclarationError(f"{label(cls)}.service_settings", f"nothing calls it: {way_out}")
 
 
 def class_values(cls: type) -> dict[str, str]:

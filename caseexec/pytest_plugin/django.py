@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 
@@ -13,6 +14,8 @@ from caseexec.executors import Executor
 
 __all__ = ["run_services"]
 
+_NONE = "caseexec_django has no services: {} has no CASEEXEC_SERVICES; is DJANGO_SETTINGS_MODULE that of the tests?"
+
 # Its frames are left out of the traceback of a failed test.
 __tracebackhide__ = True
 
@@ -22,11 +25,16 @@ def run_services(request: pytest.FixtureRequest, for_all: bool) -> Iterator[Mapp
 
     :param for_all: whether all tests need them, so that without them there is nothing to do.
     """
-    request.getfixturevalue("django_test_environment")  # That one is pytest-django's, and changes settings too.
+    try:
+        request.getfixturevalue("django_test_environment")  # That one is pytest-django's, and changes settings too.
+    except pytest.FixtureLookupError:
+        raise pytest.fail.Exception("caseexec_django needs pytest-django: install that", pytrace=False) from None
     runner = project_runner(keepdb=request.config.getoption("reuse_db", default=False), verbosity=0)
     with _without_traceback(), ExitStack() as over:
         try:
             services = over.enter_context(runner.running_services())
+            if not services:
+                raise CommandError(_NONE.format(os.environ.get("DJANGO_SETTINGS_MODULE", "its settings")))
         except CommandError:
             if for_all:
                 request.session.shouldfail = "the services of Django's settings could not be started"

@@ -98,7 +98,7 @@ def _name_of(
 
 def _check_name(place: str, how: str, name: object, services: Mapping[str, Declared]) -> None:
     if name not in services:
-        there = f"there is no such service (there are {', '.join(services)})" + nearest(str(name), services)
+        there = f"there is no such service (there are {', '.join(services) or 'none'})" + nearest(str(name), services)
         raise DeclarationError(place, f"{how} {name!r}, but {there}")
 
 

@@ -6,11 +6,13 @@ import shutil
 import signal
 import socket
 import textwrap
+import unittest
 
 from tests.helpers import django_site  # noqa: F401  without Django there is nothing to do
 from tests.helpers.leaks import alive, soon
 from tests.helpers.runs import ROOT, RunCase
 from tests.integration.servers import require
+from tests.integration.test_docs import BROWSER
 
 PROJECT = os.path.join(ROOT, "tests", "django_project")
 
@@ -73,7 +75,11 @@ class ProjectCase(RunCase):
 
 class ServicesOfClassesTests(ProjectCase):
     def test_each_class_brings_up_its_own(self):
-        self.assert_passes("shop.tests.tests_services", tests=6)
+        self.assert_passes("shop.tests.tests_services", tests=8)
+
+    @unittest.skipUnless(BROWSER, "no browser: apt-get install chromium-driver; pip install selenium")
+    def test_a_browser_sees_the_live_server(self):
+        self.assert_passes("shop.tests.tests_browser", tests=1)
 
 
 REDIS = """
@@ -245,8 +251,13 @@ class RunnerWithPostgreSQLTests(ProjectCase):
         with open(self.path("project/project/given.py"), "a") as file:
             file.write("DATABASES['default']['ENGINE'] = 'django.db.backends.postgresql'\n")  # So that the name stays.
             file.write("DATABASES['default']['TEST'] = {'NAME': 'of_the_tests'}\n")
-        self.assert_passes("shop.tests.tests_services", "--verbosity", "2", tests=6)
+        self.assert_passes("shop.tests.tests_services", "--verbosity", "2", tests=8)
         self.assertIn("Creating test database for alias 'default' ('of_the_tests')", self.output)
+
+    @require("psql", "postgresql-client")
+    def test_its_databases_begin_with_what_a_dump_has(self):
+        self.environment["DJANGO_SETTINGS_MODULE"] = "project.with_dump"
+        self.assert_passes("shop.tests.tests_dump", tests=2)
 
     def test_workers_that_are_spawned_do_as_well(self):
         with open(self.path("project/project/given.py"), "a") as file:

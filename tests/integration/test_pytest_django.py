@@ -73,9 +73,9 @@ class PytestDjangoTests(RunCase):
         self.environment["PYTEST_DISABLE_PLUGIN_AUTOLOAD"] = "1"
         del self.environment["PYTHONDEVMODE"]
 
-    def run_pytest(self, *options, code=0):
-        plugins = [part for name in ("caseexec.pytest_plugin", "pytest_django.plugin") for part in ("-p", name)]
-        found, output = self.run_python("-m", "pytest", "-q", "-p", "no:cacheprovider", *plugins, *options)
+    def run_pytest(self, *options, plugins=("caseexec.pytest_plugin", "pytest_django.plugin"), code=0):
+        named = [part for name in plugins for part in ("-p", name)]
+        found, output = self.run_python("-m", "pytest", "-q", "-p", "no:cacheprovider", *named, *options)
         self.assertEqual(found, code, output)
         return output
 
@@ -104,6 +104,18 @@ class PytestDjangoTests(RunCase):
         self.assertIn("the services of Django's settings could not be started", output)
         self.assertIn("1 error in", output)
         self.assertNotIn("Traceback", output)
+
+    def test_settings_without_services_are_told_once_and_end_the_run(self):
+        self.write("project/given.py", "from project.settings import *")
+        output = self.run_pytest(code=1)
+        told = "project.given has no CASEEXEC_SERVICES; is DJANGO_SETTINGS_MODULE that of the tests?"
+        self.assertEqual(output.count(f"caseexec_django has no services: {told}"), 1, output)
+        self.assertIn("1 error in", output)
+
+    def test_without_pytest_django_it_says_so(self):
+        self.write("test_given.py", "def test_it(caseexec_django): pass")
+        output = self.run_pytest(plugins=("caseexec.pytest_plugin",), code=1)
+        self.assertIn("\ncaseexec_django needs pytest-django: install that\n", output)
 
     def test_without_the_option_a_test_asks_for_them(self):
         self.write("pytest.ini", "[pytest]\nDJANGO_SETTINGS_MODULE = project.given\n")

@@ -51,6 +51,20 @@ class CacheTests(Cached, TestCase):
         self.assertEqual(cache.get("unpaid"), 1)
 
 
+class EmptiedTests(ServiceSettingsMixin, TestCase):
+    redis = Redis(scope="session", reset=True)
+
+    @classmethod
+    def service_settings(cls):
+        return {"CACHES.default": cls.redis.django_settings()}
+
+    def test_a_key_is_new(self):
+        self.assertTrue(cache.add("quince", 1))
+
+    def test_it_is_new_again(self):
+        self.assertTrue(cache.add("quince", 2))
+
+
 class WebhookTests(Cached, LiveServerTestCase):
     """The bank calls back as soon as it is up; the view finds the cache."""
 

@@ -1,0 +1,2 @@
+CREATE TABLE supplier (name text PRIMARY KEY);
+INSERT INTO supplier VALUES ('Medlar & Sons');
