@@ -35,6 +35,23 @@ _ARGUMENTS = (
 )  # fmt: skip
 
 
+# A thousand files: several directories at once take a third of the time. It has its name when it is whole.
+_COPY = """
+umask 077; cd "$1" && rm -rf "$2.new" && mkdir "$2.new" "$2.new/base" || exit
+copies=
+for part in base/*; do
+    cp -R "$part" "$2.new/base" & copies="$copies $!"
+done
+for part in *; do
+    [ "$part" = base ] || cp -R "$part" "$2.new" || exit
+done
+for copy in $copies; do
+    wait "$copy" || exit
+done
+mv "$2.new" "$2"
+"""
+
+
 class Helper(Protocol):
     """Runs a command, as the owner of the data directories."""
 
@@ -69,7 +86,7 @@ class Cluster:
         """
         template = cache.entry(f"postgresql-{self._key}", lambda path: self._make(path, run), deadline, uid=self.uid)
         if not os.path.isdir(data):
-            run(["cp", "-R", os.path.join(template, "data"), data])
+            run(["sh", "-c", _COPY, "cp", os.path.join(template, "data"), data])
         return _password_in(template)
 
     def kept(self, name: str, run: Helper, deadline: Deadline) -> tuple[str, str]:
