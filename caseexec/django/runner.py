@@ -22,7 +22,7 @@ from caseexec.django.checks import MISSING_PROGRAM, check_all
 from caseexec.django.declared import SERVICES, SETTINGS, entries, filled, kept, plan_of, services_of_settings
 from caseexec.django.settings import changed
 from caseexec.django.workers import prepare
-from caseexec.errors import DeclarationError, ExecutorError, text_of
+from caseexec.errors import DeclarationError, ExecutorError, ServiceDied, text_of
 from caseexec.executors import Executor
 from caseexec.mixins.base import label
 from caseexec.scopes import Services
@@ -144,7 +144,7 @@ class ServicesRunnerMixin(DiscoverRunner):
             self.log(_lines(found))
         if self.keepdb:
             services = {name: kept(service, name) for name, service in services.items()}
-        return Services(plan_of(services, place), place, moment="the run")
+        return Services(plan_of(services, place), place, moment=ServiceDied.RUN)
 
     def _place(self, method: str, setting: str) -> str:
         """What errors call the services, or the settings: the setting, unless the method is overridden."""

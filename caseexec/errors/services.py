@@ -66,8 +66,11 @@ class ServiceDied(ExecutorError):
     """A service ended by itself while it was needed.
 
     :ivar name: what its class calls it.
-    :ivar moment: during what it ended, as far as that is known (``CacheTests.test_b``).
+    :ivar moment: during what it ended, as far as that is known (``CacheTests.test_b``); of one that no test class has
+        declared, always :attr:`RUN`.
     """
+
+    RUN = "the run"
 
     def __init__(self, executor: Any, name: str, moment: str) -> None:
         super().__init__(executor)
@@ -80,6 +83,8 @@ class ServiceDied(ExecutorError):
         return f"{self.name} {'ended' if code is None else exit_text(code)} during {self.moment}"
 
     def way_out(self) -> str:
+        if self.moment == self.RUN:
+            return "One that a test ends on purpose, or that may crash, is to be declared on the class of that test."
         return (
             "A test that ends it on purpose uses its kill(), stopped() or restart(); one that may crash has "
             f"{self.facts.setting('restart')} = 'on_crash'."

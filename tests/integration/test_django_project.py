@@ -176,7 +176,10 @@ class RunnerTests(ProjectCase):
             "redis.kill(); os.waitid(os.P_PID, redis.pid, os.WEXITED | os.WNOWAIT)"
         )
         self.assertEqual(self.manage("test", self.given_tests(RECORDS_THE_SERVICE.format(then=then))), 1)
-        self.assertRegex(self.output, "CommandError: ServiceDied: redis was killed by SIGKILL during the run")
+        self.assertIn("CommandError: ServiceDied: redis was killed by SIGKILL during the run\n", self.output)
+        self.assertIn(
+            "  One that a test ends on purpose, or that may crash, is to be declared on the class", self.output
+        )
         self.assertNotIn("Traceback", self.output)
         self.check_nothing_is_left(logs=1)
 
