@@ -1,5 +1,7 @@
 """A PostgreSQL that is ready, and a fresh database: caseexec, a hand, and two libraries in one interleaved run.
 
+caseexec is there twice: as it is, with its data in memory where there is enough, and with its data on disk as the others.
+
 ``python -m benchmarks.postgresql [--rounds N] [--json FILE]``; README.rst tells what is measured. Not as root, as the
 libraries do not run PostgreSQL as somebody else then.
 """
@@ -47,13 +49,15 @@ def answers(**where: object) -> bool:
         return False
 
 
-def caseexec(home: str) -> Iterator[float]:
+def caseexec(home: str, on_disk: bool = False) -> Iterator[float]:
+    tempfile.tempdir = home if on_disk else None
     launch, begun = Launch(PostgreSQL(), "benchmark", "db"), now()
     launch.start()
     try:
         yield now() - begun
     finally:
         launch.stop()
+        tempfile.tempdir = None
 
 
 def by_hand(home: str, copied: bool) -> Iterator[float]:
@@ -109,6 +113,7 @@ def pytest_postgresql(home: str) -> Iterator[float]:
 
 CONTENDERS: dict[str, Contender] = {
     "caseexec": caseexec,
+    "caseexec, on disk": partial(caseexec, on_disk=True),
     "hand: copy and start": partial(by_hand, copied=False),
     "hand: start only": partial(by_hand, copied=True),
     "testing.postgresql": testing_postgresql,

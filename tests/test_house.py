@@ -21,6 +21,7 @@ FLOORS = {
     "directories": 1,
     "plan": 1,
     "leader": 1,
+    "memory": 1,
     "output": 2,
     "progress": 2,
     "supervisor": 2,

@@ -207,14 +207,15 @@ class Run:
         """The path of a file or directory to be made, that goes with the run at the latest."""
         return self._promised(os.path.join(tempfile.gettempdir(), f"caseexec-{self.new_mark()}{suffix}"))
 
-    def make_directory(self, owner: int | None = None) -> str:
+    def make_directory(self, owner: int | None = None, parent: str | None = None) -> str:
         """Make a temporary directory (mode 0700) that goes with the run at the latest.
 
         Its path is short, so that the path of a Unix socket in it is not too long.
 
         :param owner: the user id whose it is; ``None``: this process's. Only root can give it away.
+        :param parent: where it is; ``None``: where temporary files are.
         """
-        where = tempfile.gettempdir()
+        where = parent or tempfile.gettempdir()
         is_bad = len(os.fsencode(where)) > _LONGEST_PLACE or (owner is not None and not is_open(where, owner))
         if is_bad and os.access(_SHORT_PLACE, os.W_OK | os.X_OK):
             where = _SHORT_PLACE

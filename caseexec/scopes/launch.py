@@ -76,7 +76,7 @@ class Launch:
         if port is not None and service.port == 0:
             # A lost port is kept until the end, so that it is not leased again.
             self._ports.append(port)
-        self._tmp = self._run.make_directory(service.tmp_owner())
+        self._tmp = self._run.make_directory(service.tmp_owner(), service.tmp_parent())
         declared = replace(self.declared, port=port, tmp=self._tmp, others=others, log=self._log.begin())
         self.executor = service.executor(declared)
         self.executor.existing = there.by if there else ""

@@ -246,6 +246,10 @@ class Service(Generic[Running]):
         """The user id whose ``{tmp}`` is; ``None``: this process's own."""
         return None
 
+    def tmp_parent(self) -> str | None:
+        """Where ``{tmp}`` is made; ``None``: where temporary files are."""
+        return None
+
     def lease(self) -> int | None:
         """The port for one start: the given one, a leased one, or ``None`` when it uses none, or chooses its own."""
         if not self.has_port() or self.port_pattern is not None:

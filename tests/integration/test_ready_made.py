@@ -11,7 +11,7 @@ from unittest import mock
 
 import psutil
 
-from caseexec import AlreadyRunning, CrashWarning, ServicesMixin, TCPService, cache
+from caseexec import AlreadyRunning, CrashWarning, ServicesMixin, TCPService, cache, memory
 from caseexec.scopes import Launch
 from caseexec.servers import PostgreSQL, Redis, ServerRefused
 from tests.helpers.classes import run_class
@@ -359,6 +359,30 @@ class LivesTests(Case):
         told = [process.communicate()[0] for process in processes]
         self.assertEqual([process.returncode for process in processes], [0] * 8, "\n".join(told))
         self.assertEqual("".join(told).count("made"), 1, told)
+
+    def test_what_a_killed_run_had_in_memory_goes(self):
+        with mock.patch.object(tempfile, "tempdir", "/tmp"):
+            if memory.place() is None:
+                self.skipTest("there is not enough memory")
+        program = """if True:
+            from caseexec.scopes import Launch
+            from caseexec.servers import PostgreSQL
+            launch = Launch(PostgreSQL(), "Case", "db")
+            print(launch.start().tmp, flush=True)
+            input()
+        """
+        plain = {name: value for name, value in os.environ.items() if name not in ("TMPDIR", "TEMP", "TMP")}
+        start = {
+            "stdin": subprocess.PIPE,
+            "stdout": subprocess.PIPE,
+            "text": True,
+            "env": {**plain, "PYTHONPATH": ROOT},
+        }
+        with subprocess.Popen([sys.executable, "-c", program], **start) as process:
+            tmp = process.stdout.readline().strip()
+            self.assertTrue(tmp.startswith("/dev/shm/caseexec-") and os.path.isdir(tmp), tmp)
+            process.kill()
+        self.assertTrue(soon(lambda: not os.path.exists(tmp)))
 
     def test_what_its_processes_share_is_in_its_directory_and_goes_with_that(self):
         db = self.start(PostgreSQL())

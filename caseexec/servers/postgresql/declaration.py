@@ -14,6 +14,7 @@ from contextlib import suppress
 from dataclasses import KW_ONLY, dataclass, field
 from typing import Any
 
+from caseexec import memory
 from caseexec.errors import DeclarationError
 from caseexec.servers.base import Server
 from caseexec.servers.postgresql.cluster import Cluster
@@ -47,6 +48,9 @@ class PostgreSQL(Server[PostgreSQLExecutor]):
     there is a Unix socket, in ``{tmp}``, that only this user can reach; that asks for no password. None of the user's
     configuration files, and no ``PG...`` variable, is read.
 
+    On Linux, where 4 GiB of memory are free, and ``TMPDIR`` says nothing else, ``{tmp}`` and so the data are in memory
+    (``/dev/shm``).
+
     ``initdb`` is run once for each version and its arguments; what it makes is kept in the user's cache
     (``~/.cache/caseexec``, or ``/var/tmp/caseexec-cache-<uid>``) and copied for each service.
 
@@ -73,6 +77,8 @@ class PostgreSQL(Server[PostgreSQLExecutor]):
         "fsync": "off",
         "synchronous_commit": "off",
         "full_page_writes": "off",
+        # {tmp} may be in memory, and a log of changes of a gigabyte, the server's own choice, is of no use to a test.
+        "max_wal_size": "128MB",
         # Below {tmp}, and gone with it; a killed server would leave it in /dev/shm.
         "dynamic_shared_memory_type": "mmap",
         "timezone": "UTC",
@@ -122,6 +128,9 @@ class PostgreSQL(Server[PostgreSQLExecutor]):
     def tmp_owner(self) -> int | None:
         account = self._account()
         return account.pw_uid if account else None
+
+    def tmp_parent(self) -> str | None:
+        return None if self.keep else memory.place()
 
     def _account(self) -> pwd.struct_passwd | None:
         """The user that it runs as; ``None``: this one.
