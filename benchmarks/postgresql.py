@@ -1,6 +1,6 @@
 """A PostgreSQL that is ready, and a fresh database: caseexec, a hand, and two libraries in one interleaved run.
 
-caseexec is there twice: as it is, with its data in memory where there is enough, and with its data on disk as the others.
+caseexec is there twice: as it is, with its data in memory where there is plenty, and with its data on disk.
 
 ``python -m benchmarks.postgresql [--rounds N] [--json FILE]``; README.rst tells what is measured. Not as root, as the
 libraries do not run PostgreSQL as somebody else then.
