@@ -44,6 +44,7 @@ def masked(text: str) -> str:
 @require("redis-server", "redis-server", client="redis")
 @require("postgres", "postgresql", client="psycopg")
 @require(client="django")
+@require(client="pip")  # Not every virtual environment has it.
 class TutorialTests(RunCase):
     def test_its_files_and_commands_in_an_empty_directory_do_what_it_says(self) -> None:
         self.directory = self.make_dir("empty")
