@@ -1,4 +1,4 @@
-"""Removing a directory tree, whatever a service has done to it."""
+"""Directories: removing one, whatever a service has done to it, and who can get to what is in one."""
 
 from __future__ import annotations
 

@@ -14,7 +14,7 @@ import psutil
 from caseexec import AlreadyRunning, CrashWarning, ServicesMixin, TCPService, cache, memory
 from caseexec.scopes import Launch
 from caseexec.servers import PostgreSQL, Redis, ServerRefused
-from tests.helpers.classes import run_class
+from tests.helpers.classes import run_class, the_notes
 from tests.helpers.leaks import NothingRemains, soon
 from tests.helpers.runs import ROOT
 from tests.integration.servers import require
@@ -250,7 +250,8 @@ class LivesTests(Case):
                     connection.execute("CREATE TABLE kept AS SELECT 42 AS answer")
                     connection.execute("CHECKPOINT")  # What was committed in the last moment is lost otherwise.
                 for pid in self.db.living():
-                    os.kill(pid, signal.SIGKILL)
+                    with contextlib.suppress(ProcessLookupError):  # Some see that the first has died, and end.
+                        os.kill(pid, signal.SIGKILL)
                 self.assertTrue(soon(self.db.has_died))
 
             def test_2(self):
@@ -258,7 +259,7 @@ class LivesTests(Case):
                     self.assertEqual(connection.execute("SELECT answer FROM kept").fetchone(), (42,))
 
         result, warned = run_class(Killed)
-        self.assertEqual((result.testsRun, result.errors, result.failures), (2, [], []))
+        self.assertEqual((result.testsRun, the_notes(result)), (2, []))
         self.assertEqual([warning.category for warning in warned], [CrashWarning])
 
     def test_one_that_is_killed_just_after_a_reset_is_started_again(self):
