@@ -485,7 +485,7 @@ class DeadReaperTests(ReaperCase):
 
     def test_one_that_does_not_listen_in_time_is_told_and_gets_no_more(self) -> None:
         with mock.patch.object(reaping, "_PATIENCE", 0.05):
-            with mock.patch.object(reaping, "_program", return_value=["sh", "-c", "sleep 300"]):
+            with mock.patch.object(reaping, "_program", return_value=["sh", "-c", "exec sleep 300"]):
                 text = self.warning(lambda: self.reaper.tell("a", {"paths": ["x" * 100_000]}))
             self.assertIn("could not be started: it did not listen within 0.05 seconds. Without it", text)
             self.assertTrue(soon(lambda: self.reaper._process.poll() is not None))
