@@ -217,7 +217,7 @@ change {where}.program. Searched PATH: PATH.
         self.assertEqual(
             [reason for _, reason in result.skipped],
             [
-                f"{__name__}.{Case.__qualname__}.cache.program: there is no program redis-server; Install it (Debian, "
+                f"{__name__}.{Case.__qualname__}.cache.program: there is no program redis-server. Install it (Debian, "
                 "Ubuntu: apt-get install redis-server; Fedora: dnf install valkey; macOS: brew install redis) "
                 "(CASEEXEC_REQUIRE=1 makes that an error)"
             ],

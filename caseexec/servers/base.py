@@ -214,7 +214,7 @@ class Server(Service[Running]):
 
     def missing(self) -> Iterator[tuple[str, str]]:
         if self.find_program() is None:
-            yield "program", f"there is no program {self.called()}; {self.how_to_install()}"
+            yield "program", f"there is no program {self.called()}. {self.how_to_install()}"
 
     def how_to_install(self) -> str:
         """How the program is installed."""
@@ -228,7 +228,7 @@ class Server(Service[Running]):
         """
         program = self.find_program()
         if program is None:
-            raise FileNotFoundError(f"there is no program {self.called()}; {self.how_to_install()}")
+            raise FileNotFoundError(f"there is no program {self.called()}. {self.how_to_install()}")
         return _version(program, os.stat(program).st_mtime_ns)
 
 

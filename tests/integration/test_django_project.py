@@ -203,7 +203,7 @@ class RunnerTests(ProjectCase):
             CASEEXEC_SETTINGS = {"CASHES": {}}
         """)
         wrong = [
-            "(caseexec.E001) CASEEXEC_SERVICES['redis'].program: there is no program redis-serve; Install it",
+            "(caseexec.E001) CASEEXEC_SERVICES['redis'].program: there is no program redis-serve. Install it",
             "(caseexec.E003) CASEEXEC_SETTINGS: there is no setting CASHES; did you mean CACHES?",
         ]
         for arguments in (["test", DATABASE], ["check"]):
